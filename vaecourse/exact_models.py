@@ -1,0 +1,189 @@
+"""Small models whose evidence, posterior and bounds are known exactly: what every method of the book is first tried on.
+
+All logarithms are natural; evidences, bounds and divergences are in nats, one number per data point.
+"""
+
+from dataclasses import dataclass
+from math import log, pi
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+from vaecourse.distributions import Categorical, Normal
+
+
+@dataclass(frozen=True)
+class ConjugateGaussian:
+    """z ~ N(0, I), x | z ~ N(z, c I): the smallest model with a latent. Its posterior is Gaussian and factorized."""
+
+    c: float
+
+    def __post_init__(self):
+        if self.c <= 0:
+            raise ValueError(f"the variance c of x given z must be positive, got {self.c}")
+
+    def likelihood(self, z: Float[Tensor, "*batch dim"]) -> Normal:
+        """p(x | z) = N(z, c I)."""
+        return Normal(z, torch.full_like(z, 0.5 * log(self.c)))
+
+    def evidence(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch"]:
+        """log p(x) = log N(x; 0, (1 + c) I) in nats."""
+        return Normal(torch.zeros_like(x), torch.full_like(x, 0.5 * log(1 + self.c))).log_prob(x)
+
+    def posterior(self, x: Float[Tensor, "*batch dim"]) -> Normal:
+        """p(z | x) = N(x / (1 + c), c / (1 + c) I)."""
+        return Normal(x / (1 + self.c), torch.full_like(x, 0.5 * log(self.c / (1 + self.c))))
+
+    def elbo(self, x: Float[Tensor, "*batch dim"], q: Normal) -> Float[Tensor, "*batch"]:
+        """E_q log p(x | z) - KL(q || p(z)) in nats, both terms in closed form."""
+        expected = self.likelihood(q.mu).log_prob(x) - 0.5 * (2 * q.log_sigma).exp().sum(-1) / self.c
+        return expected - q.kl_to_standard()
+
+
+@dataclass(frozen=True)
+class ProbabilisticPCA:
+    """z ~ N(0, I), x | z ~ N(W z + m, c I): a linear decoder (Tipping and Bishop, 1999).
+
+    Shapes: W (pixels, latents), m (pixels,). A VAE with this decoder and a linear encoder of diagonal covariance has a gap
+    that is known exactly.
+    """
+
+    W: Float[Tensor, "pixels latents"]
+    m: Float[Tensor, " pixels"]
+    c: float
+
+    @classmethod
+    def fit(cls, x: Float[Tensor, "n pixels"], latents: int) -> "ProbabilisticPCA":
+        """The maximum-likelihood model of the data x, by eigenvectors of its covariance; needs latents < pixels."""
+        if not 0 < latents < x.shape[1]:
+            raise ValueError(f"latents must lie between 1 and {x.shape[1] - 1}, one less than the pixels; got {latents}")
+        m = x.mean(0)
+        variances, directions = torch.linalg.eigh((x - m).T @ (x - m) / len(x))
+        c = variances[:-latents].mean().item()
+        W = directions[:, -latents:] * (variances[-latents:] - c).sqrt()
+        return cls(W.flip(-1), m, c)
+
+    @property
+    def precision(self) -> Float[Tensor, "latents latents"]:
+        """The posterior's inverse covariance, I + W'W / c, the same for every x."""
+        return torch.eye(self.W.shape[1], dtype=self.W.dtype) + self.W.T @ self.W / self.c
+
+    def likelihood(self, z: Float[Tensor, "*batch latents"]) -> Normal:
+        """p(x | z) = N(W z + m, c I)."""
+        mean = z @ self.W.T + self.m
+        return Normal(mean, torch.full_like(mean, 0.5 * log(self.c)))
+
+    def evidence(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch"]:
+        """log p(x) = log N(x; m, W W' + c I) in nats."""
+        covariance = self.W @ self.W.T + self.c * torch.eye(len(self.m), dtype=self.W.dtype)
+        return MultivariateNormal(self.m, covariance).log_prob(x)
+
+    def posterior(self, x: Float[Tensor, "*batch pixels"]) -> MultivariateNormal:
+        """p(z | x): mean precision^-1 W'(x - m) / c, covariance precision^-1."""
+        mean = torch.linalg.solve(self.precision, self.W.T @ (x - self.m)[..., None] / self.c)[..., 0]
+        return MultivariateNormal(mean, precision_matrix=self.precision)
+
+    def best_diagonal(self, x: Float[Tensor, "*batch pixels"]) -> Normal:
+        """The diagonal Gaussian nearest to p(z | x) in KL(q || p): the posterior's mean, variances 1 / diag(precision)."""
+        mean = self.posterior(x).mean
+        return Normal(mean, (-0.5 * self.precision.diagonal().log()).expand_as(mean))
+
+    def elbo(self, x: Float[Tensor, "*batch pixels"], q: Normal) -> Float[Tensor, "*batch"]:
+        """E_q log p(x | z) - KL(q || p(z)) in nats, both terms in closed form."""
+        spread = ((2 * q.log_sigma).exp() * (self.W**2).sum(0)).sum(-1)
+        return self.likelihood(q.mu).log_prob(x) - 0.5 * spread / self.c - q.kl_to_standard()
+
+
+@dataclass(frozen=True)
+class TiltedGaussian:
+    """A posterior in two dimensions: zero means, unit variances, correlation rho. Mean field cannot tilt."""
+
+    rho: float
+
+    def __post_init__(self):
+        if not -1 < self.rho < 1:
+            raise ValueError(f"the correlation rho must lie strictly between -1 and 1, got {self.rho}")
+
+    @property
+    def precision(self) -> Float[Tensor, "2 2"]:
+        """The inverse covariance."""
+        return torch.tensor([[1.0, -self.rho], [-self.rho, 1.0]], dtype=torch.float64) / (1 - self.rho**2)
+
+    def log_prob(self, z: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
+        """log p(z) in nats."""
+        quadratic = (z @ self.precision.to(z) * z).sum(-1)
+        return -0.5 * quadratic - log(2 * pi) - 0.5 * log(1 - self.rho**2)
+
+    def kl_from(self, q: Normal) -> Float[Tensor, "*batch"]:
+        """KL(q || p) in nats; least at mean 0 and variances 1 - rho^2."""
+        expected = self.log_prob(q.mu) - 0.5 * (2 * q.log_sigma).exp().sum(-1) / (1 - self.rho**2)
+        return -q.entropy() - expected
+
+
+@dataclass(frozen=True)
+class BimodalMixture:
+    """A posterior in two dimensions with two round modes, at (-separation, 0) and (separation, 0), each of the given sigma.
+
+    Divergences are integrals over a grid of the plane.
+    """
+
+    separation: float = 2.0
+    sigma: float = 0.7
+    weight: float = 0.5
+
+    def __post_init__(self):
+        if self.sigma <= 0 or not 0 < self.weight < 1:
+            raise ValueError(f"sigma must be positive and weight in (0, 1), got {self.sigma} and {self.weight}")
+
+    def log_prob(self, z: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
+        """log p(z) in nats; weight is the share of the left mode."""
+        center = z.new_tensor([self.separation, 0.0])
+        spread = torch.full_like(z, log(self.sigma))
+        left = log(self.weight) + Normal(-center.expand_as(z), spread).log_prob(z)
+        right = log(1 - self.weight) + Normal(center.expand_as(z), spread).log_prob(z)
+        return torch.logaddexp(left, right)
+
+    def grid(self, reach: float = 10.0, step: float = 0.02) -> tuple[Float[Tensor, "points 2"], float]:
+        """Points of a square of half-width `reach` and the area that each stands for."""
+        axis = torch.arange(-reach, reach, step, dtype=torch.float64)
+        return torch.cartesian_prod(axis, axis), step**2
+
+    def kl_from(self, q: Normal) -> float:
+        """KL(q || p) in nats for one q over the plane: what variational inference minimizes; it seeks a mode."""
+        z, area = self.grid()
+        log_q = q.log_prob(z)
+        return (log_q.exp() * (log_q - self.log_prob(z))).sum().item() * area
+
+    def kl_to(self, q: Normal) -> float:
+        """KL(p || q) in nats for one q over the plane: it covers the mass."""
+        z, area = self.grid()
+        log_p = self.log_prob(z)
+        return (log_p.exp() * (log_p - q.log_prob(z))).sum().item() * area
+
+
+@dataclass(frozen=True)
+class DiscreteJoint:
+    """A joint table p(z, x) over a few latent and observed values: every expectation is a sum.
+
+    Shape: table (latents, observations), positive, sums to one.
+    """
+
+    table: Float[Tensor, "latents observations"]
+
+    def __post_init__(self):
+        if (self.table < 0).any() or not torch.isclose(self.table.sum(), self.table.new_tensor(1.0)):
+            raise ValueError(f"a joint table is nonnegative and sums to 1; this one sums to {self.table.sum():.6g}")
+
+    def evidence(self, x: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """log p(x) in nats."""
+        return self.table.sum(0)[x].log()
+
+    def posterior(self, x: Int[Tensor, " batch"]) -> Categorical:
+        """p(z | x)."""
+        return Categorical(self.table[:, x].T.log())
+
+    def elbo(self, x: Int[Tensor, " batch"], q: Categorical) -> Float[Tensor, " batch"]:
+        """E_q[log p(x, z) - log q(z)] in nats."""
+        return (q.probabilities * self.table[:, x].T.log()).sum(-1) + q.entropy()

@@ -1,0 +1,326 @@
+"""The one training loop: device, progress, history, checkpoints, resume.
+
+A model is an `nn.Module` that says what its loss is:
+
+- `loss(batch, generator)` returns a dictionary of scalars: "loss", which is minimized, and any parts to watch;
+- a model of several players has `turns()` instead, a list of `Turn`, each with its own loss and parameters, taken in order,
+  each with a fresh forward pass. A gradient reaches the parameters of its own turn and no others;
+- `after_step(generator)`, optional, is called after each step (moving averages, chains).
+
+All randomness comes from the generator, and what must outlive a stop is a parameter or a buffer: so a resumed run equals an
+uninterrupted one.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Generator, Tensor, nn
+from torch.optim import Adam, Optimizer
+from tqdm import tqdm
+
+READ_EVERY = 50  # steps between two readings of the losses: a reading waits for the device
+CHECKPOINT_SECONDS = 30.0
+
+adam = partial(Adam, lr=1e-3)  # the book's optimizer, unless a page says otherwise
+
+
+class TrainingDiverged(ArithmeticError):
+    """A loss became NaN or infinite. `step` is the first bad step, counted from 1; `parts` are its losses."""
+
+    def __init__(self, step: int, parts: dict[str, float]):
+        self.step, self.parts = step, parts
+        bad = ", ".join(f"{name} = {value}" for name, value in parts.items())
+        super().__init__(
+            f"training stopped: the first loss that is not finite is at step {step} ({bad}).\n"
+            "Likely causes: a log-variance that nothing bounds, so that its exponential overflows (start smaller, or bound "
+            "it); a learning rate too large; a logarithm of zero; data with NaN or far outside [0, 1].\n"
+            "The parameters are spoiled: build the model again before the next try."
+        )
+
+
+class CheckpointMismatch(ValueError):
+    """A checkpoint file exists, but belongs to another run or cannot be read."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One player's move: `loss(batch, generator)` is minimized over `parameters` alone."""
+
+    name: str
+    loss: Callable[[Tensor, Generator], dict[str, Tensor]]
+    parameters: list[nn.Parameter]
+
+
+@dataclass
+class History:
+    """What a run recorded: one number a step for each loss and part (nats per data point, where the model says so).
+
+    `history["rate"]` is an array with one entry a step. With several turns names are "turn.part".
+    """
+
+    parts: dict[str, np.ndarray]
+    steps: int
+    seconds: float
+    interrupted: bool = False
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.parts:
+            raise KeyError(f"no part {name!r} was recorded; there are {', '.join(self.parts)}")
+        return self.parts[name]
+
+    def smooth(self, name: str, window: int = READ_EVERY) -> np.ndarray:
+        """Means over consecutive windows of that many steps, for plots and printed figures."""
+        values = self[name]
+        edges = np.arange(0, len(values), window)
+        return np.add.reduceat(values, edges) / np.diff([*edges, len(values)]) if len(values) else values
+
+
+def default_device() -> torch.device:
+    """The GPU where CUDA has one, else the CPU. Apple's MPS is experimental: ask for it by device="mps"."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def turns_of(model: nn.Module) -> list[Turn]:
+    """The model's turns; an ordinary model has one, its loss over all its parameters."""
+    if hasattr(model, "turns"):
+        return model.turns()
+    return [Turn("", model.loss, [p for p in model.parameters() if p.requires_grad])]
+
+
+@dataclass
+class Run:
+    """A run between two steps: all that the next step depends on, and what was recorded so far."""
+
+    model: nn.Module
+    optimizers: dict[str, Optimizer]
+    generator: Generator
+    order: Shaped[Tensor, " waiting"]  # indices of data points that wait for their turn
+    step: int = 0
+    seconds: float = 0.0
+    _read: dict[str, list[float]] = field(default_factory=dict)
+    _unread: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def next_batch(self, data: Tensor, batch_size: int) -> Tensor:
+        """The next points of an endless stream of shuffled passes over the data: every batch is full."""
+        while len(self.order) < batch_size:
+            shuffled = torch.randperm(len(data), generator=self.generator, device=data.device)
+            self.order = torch.cat([self.order, shuffled])
+        index, self.order = self.order[:batch_size], self.order[batch_size:]
+        return data[index]
+
+    def record(self, turn: str, losses: dict[str, Tensor]) -> None:
+        """Keep a step's losses on the device, unread."""
+        for name, value in losses.items():
+            self._unread.setdefault(f"{turn}.{name}" if turn else name, []).append(value.detach())
+
+    def read(self) -> None:
+        """Bring the losses to the host, all at once.
+
+        Raises TrainingDiverged, with the first bad step, where one is not finite.
+        """
+        if not self._unread:
+            return
+        fresh = {name: torch.stack(values).tolist() for name, values in self._unread.items()}
+        self._unread = {}
+        done = len(next(iter(self._read.values()), []))
+        for name, values in fresh.items():
+            self._read.setdefault(name, []).extend(values)
+        finite = np.isfinite(np.array(list(fresh.values()))).all(0)
+        if not finite.all():
+            first = int(finite.argmin())
+            raise TrainingDiverged(done + first + 1, {name: values[first] for name, values in fresh.items()})
+
+    @property
+    def history(self) -> History:
+        """What was recorded up to this step."""
+        self.read()
+        return History({name: np.array(values) for name, values in self._read.items()}, self.step, self.seconds)
+
+    def save(self, path: Path, identity: dict) -> None:
+        """Write all of the run into one safetensors file, at once or not at all; what is not a tensor is JSON in its header."""
+        self.read()
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        groups = {}
+        for turn, optimizer in self.optimizers.items():
+            state = optimizer.state_dict()
+            groups[turn] = state["param_groups"]
+            for index, entries in state["state"].items():
+                kept = {key: value for key, value in entries.items() if value is not None}
+                tensors |= {f"optimizer.{turn}.{index}.{key}": value for key, value in kept.items()}
+        tensors |= {f"history.{name}": torch.tensor(values).double() for name, values in self._read.items()}
+        tensors |= {"generator": self.generator.get_state(), "order": self.order}
+        note = {"step": self.step, "seconds": self.seconds, "identity": identity, "groups": groups}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial_file = path.with_name(path.name + ".partial")
+        save_file({name: t.detach().cpu().clone() for name, t in tensors.items()}, partial_file, {"run": json.dumps(note)})
+        os.replace(partial_file, path)
+
+    def restore(self, path: Path, identity: dict) -> None:
+        """Go on from a file that `save` wrote. Raises CheckpointMismatch where it belongs to another run."""
+        remedy = "Delete the file to start afresh, or name another."
+        try:
+            with safe_open(path, "pt") as file:
+                note = json.loads(file.metadata()["run"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointMismatch(f"{path} is not a readable checkpoint ({error}). {remedy}") from error
+        different = [
+            f"{name} is {note['identity'].get(name)} there and {value} here"
+            for name, value in identity.items()
+            if note["identity"].get(name) != value
+        ]
+        if different:
+            raise CheckpointMismatch(f"{path} belongs to another run: {'; '.join(different)}. {remedy}")
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+        try:
+            self.model.load_state_dict(under("model."))
+        except RuntimeError as error:
+            raise CheckpointMismatch(f"{path} holds a model of another shape: {error}. {remedy}") from error
+        for turn, optimizer in self.optimizers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, value in under(f"optimizer.{turn}.").items():
+                index, key = name.split(".", 1)
+                state.setdefault(int(index), {})[key] = value
+            optimizer.load_state_dict({"state": state, "param_groups": note["groups"][turn]})
+        self._read = {name: values.tolist() for name, values in under("history.").items()}
+        self.generator.set_state(tensors["generator"])
+        self.order = tensors["order"].to(self.order.device)
+        self.step, self.seconds = note["step"], note["seconds"]
+
+
+def _check(model: nn.Module, data: Tensor, steps: int, batch_size: int) -> None:
+    if not (hasattr(model, "loss") or hasattr(model, "turns")):
+        raise TypeError(f"{type(model).__name__} has neither loss(batch, generator) nor turns(): training needs one of them")
+    if not isinstance(data, Tensor) or not data.is_floating_point():
+        kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
+        raise TypeError(f"data must be a tensor of floats, one row a data point; got {kind}. Integer pixels: data / 255")
+    if len(data) == 0:
+        raise ValueError("data is empty: there is nothing to train on")
+    if not data.isfinite().all():
+        bad = (~data.isfinite()).reshape(len(data), -1).any(1).nonzero()[0].item()
+        raise ValueError(f"data must be finite; row {bad} is the first with NaN or infinity")
+    if steps < 1 or batch_size < 1:
+        raise ValueError(f"steps and batch_size must be at least 1, got {steps} and {batch_size}")
+
+
+def train(
+    model: nn.Module,
+    data: Shaped[Tensor, "n ..."],
+    *,
+    steps: int,
+    batch_size: int = 100,
+    seed: int = 0,
+    transform: Callable[[Tensor, Generator], Tensor] | None = None,
+    optimizer: Callable[[list[nn.Parameter]], Optimizer] = adam,
+    device: torch.device | str | None = None,
+    checkpoint: Path | str | None = None,
+) -> Iterator[Run]:
+    """Train in place, yielding the run after each step, so that a plot or a test can ride on it.
+
+    data: one row a data point; it moves to the device whole. transform(batch, generator): what to make of a batch before
+    each step, for instance `datasets.binarize`. checkpoint: a file; where it exists the run goes on from it, to the bit.
+    steps counts from the very beginning, resumed or not; a run already finished is yielded once, as it is.
+    Raises TrainingDiverged, CheckpointMismatch, and ValueError or TypeError for data or numbers that cannot be right.
+    """
+    _check(model, data, steps, batch_size)
+    device = torch.device(device) if device else default_device()
+    model, data = model.to(device), data.to(device)
+    turns = turns_of(model)
+    optimizers = {turn.name: optimizer(turn.parameters) for turn in turns}
+    generator = torch.Generator(device).manual_seed(seed)
+    run = Run(model, optimizers, generator, order=torch.empty(0, dtype=torch.int64, device=device))
+
+    identity = {"model": type(model).__name__, "seed": seed, "batch_size": batch_size, "data shape": list(data.shape)}
+    path = Path(checkpoint) if checkpoint else None
+    if path and path.exists():
+        run.restore(path, identity)
+    if run.step >= steps:
+        yield run
+        return
+    saved = time.monotonic()
+    try:
+        while run.step < steps:
+            started = time.perf_counter()
+            model.train()
+            batch = run.next_batch(data, batch_size)
+            if transform:
+                batch = transform(batch, generator)
+            for turn in turns:
+                losses = turn.loss(batch, generator)
+                optimizers[turn.name].zero_grad()
+                losses["loss"].backward(inputs=turn.parameters)
+                optimizers[turn.name].step()
+                run.record(turn.name, losses)
+            if hasattr(model, "after_step"):
+                model.after_step(generator)
+            run.step += 1
+            if run.step % READ_EVERY == 0 or run.step == steps:
+                run.read()
+            run.seconds += time.perf_counter() - started
+            if path and (run.step == steps or time.monotonic() - saved > CHECKPOINT_SECONDS):
+                run.save(path, identity)
+                saved = time.monotonic()
+            yield run
+    except GeneratorExit:  # whoever consumed the steps has had enough: nothing is lost
+        if path:
+            run.save(path, identity)
+        raise
+
+
+@contextmanager
+def _stop_between_steps() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a request to stop after the step; a second one interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def fit(model: nn.Module, data: Shaped[Tensor, "n ..."], *, steps: int, progress: bool = True, **settings) -> History:
+    """Train to the end, showing loss and parts as they fall; return the history. The settings are those of `train`.
+
+    Ctrl-C (the stop button of a notebook) ends the run after the step at hand and returns what was trained.
+    """
+    run = None
+    with (
+        _stop_between_steps() as stop,
+        tqdm(total=steps, disable=not progress, unit="step", mininterval=0.5) as bar,
+        closing(train(model, data, steps=steps, **settings)) as run_steps,
+    ):
+        for run in run_steps:
+            if run.step % READ_EVERY == 0 or run.step == steps:
+                recent = {name: np.mean(values[-READ_EVERY:]) for name, values in run._read.items()}
+                bar.set_postfix({name: f"{value:.4g}" for name, value in recent.items()}, refresh=False)
+                bar.update(run.step - bar.n)
+            if stop.is_set():
+                break
+    model.eval()
+    history = run.history
+    history.interrupted = history.steps < steps
+    return history
