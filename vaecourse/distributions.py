@@ -39,7 +39,7 @@ class Normal:
         eps = _noise(torch.randn, (*shape, *self.mu.shape), self.mu, generator)
         return self.mu + self.log_sigma.exp() * eps
 
-    def log_prob(self, x: Float[Tensor, "*points dim"]) -> Float[Tensor, "*points"]:
+    def log_prob(self, x: Float[Tensor, "*points dim"]) -> Float[Tensor, "*broadcast"]:
         """log N(x; mu, sigma^2) in nats, summed over coordinates (eq-vae-gaussian-decoder)."""
         standardized = (x - self.mu) * (-self.log_sigma).exp()
         return -0.5 * (standardized**2 + 2 * self.log_sigma + log(2 * pi)).sum(-1)
@@ -75,7 +75,7 @@ class Bernoulli:
         u = _noise(torch.rand, (*shape, *self.logits.shape), self.logits, generator)
         return (u < self.mean).to(self.logits.dtype)
 
-    def log_prob(self, x: Float[Tensor, "*points dim"]) -> Float[Tensor, "*points"]:
+    def log_prob(self, x: Float[Tensor, "*points dim"]) -> Float[Tensor, "*broadcast"]:
         """x log p + (1 - x) log(1 - p) in nats, summed over coordinates (eq-vae-bernoulli-decoder).
 
         A log-probability for binary x only. For grey x in (0, 1) it is a cross-entropy and no likelihood.
