@@ -1,0 +1,209 @@
+"""Figures a reader can move, with no kernel and no network: in the built book, from a file, and in a notebook.
+
+What a figure needs is in its own HTML, the script (explorable.js), the style (explorable.css) and the decoder's weights
+included. Where HTML cannot be shown, on paper, there is a still.
+"""
+
+from base64 import b64encode
+from html import escape
+from importlib.resources import files
+from io import BytesIO
+from itertools import pairwise
+from math import prod
+
+import torch
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor, nn
+
+from vaecourse import figures
+from vaecourse.networks import BernoulliNetwork
+from vaecourse.vae import VAE
+
+LEFT, TOP, SIDE = 38, 8, 400  # where the plane lies in the drawing, and how large it is
+MINUS = "\u2212"
+
+
+def latent_plane(
+    vae: VAE,
+    shape: tuple[int, int],
+    alt: str = "",
+    codes: Float[Tensor, "n 2"] | None = None,
+    labels: Int[Tensor, " n"] | None = None,
+    reach: float = 3.0,
+) -> "LatentPlane":
+    """A plane of two latents, from -reach to reach, with a point to drag and the image that the decoder makes of it.
+
+    `shape` is an image's (height, width). `alt` says in words what there is to see, and is required. `codes` are drawn as
+    dots, by class where there are `labels` (ten at most); the point starts at the first code on the plane, or the origin.
+    Raises ValueError for a model without two latents, a decoder that is not a BernoulliNetwork of Linear layers with Tanh
+    between, weights that float16 cannot hold, or codes and labels that do not match.
+    """
+    return LatentPlane(vae, shape, alt, codes, labels, reach)
+
+
+class LatentPlane:
+    """What `latent_plane` returns: HTML for a page, a PNG for paper."""
+
+    def __init__(self, vae, shape, alt, codes, labels, reach):
+        if not alt.strip():
+            raise ValueError(
+                "alt is missing: say in a sentence or two what the plane shows, for a reader who cannot see it, for instance "
+                '"The latent plane of a VAE trained on digits; ones lie at the lower right, zeros at the top."'
+            )
+        if vae.latents != 2:
+            raise ValueError(f"a plane has 2 latents, this model has {vae.latents}")
+        if prod(shape) != vae.pixels:
+            raise ValueError(f"images of shape {shape} have {prod(shape)} pixels, the model's have {vae.pixels}")
+        if reach <= 0:
+            raise ValueError(f"reach must be positive, got {reach}")
+        self.shape, self.alt, self.reach = shape, alt, reach
+        self.codes, self.labels = _codes(codes, labels)
+        self.classes = [] if self.labels is None else self.labels.unique().tolist()
+        if len(self.classes) > len(figures.CLASS_COLORS):
+            raise ValueError(f"at most {len(figures.CLASS_COLORS)} classes have a color, there are {len(self.classes)}")
+        self.layers = [(layer.weight.detach().cpu().half(), layer.bias.detach().cpu().half()) for layer in _layers(vae)]
+        self._check_float16(vae)
+
+    def __repr__(self) -> str:
+        return f"LatentPlane: {self.alt}"
+
+    @property
+    def start(self) -> tuple[float, float]:
+        """Where the point is at first, to two decimals."""
+        on_plane = self.codes[(self.codes.abs() <= self.reach).all(1)]
+        z1, z2 = on_plane[0].tolist() if len(on_plane) else (0.0, 0.0)
+        return round(z1, 2), round(z2, 2)
+
+    @property
+    def weights(self) -> bytes:
+        """The decoder's parameters as little-endian float16: each layer's weight (out x in, by rows), then its bias."""
+        return b"".join(parameter.numpy().astype("<f2").tobytes() for layer in self.layers for parameter in layer)
+
+    def decode(self, z: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch pixels"]:
+        """What the page shows: the decoder's means with its weights rounded to float16."""
+        *hidden, (weight, bias) = self.layers
+        for w, b in hidden:
+            z = torch.tanh(z @ w.float().T + b.float())
+        return torch.sigmoid(z @ weight.float().T + bias.float())
+
+    @torch.no_grad()
+    def _check_float16(self, vae: VAE) -> None:
+        ticks = torch.linspace(-self.reach, self.reach, 13)
+        z = torch.cartesian_prod(ticks, ticks)
+        error = 255 * (self.decode(z) - vae.decode(z).mean.cpu()).abs().max().item()
+        if not error <= 0.5:
+            raise ValueError(
+                f"float16 cannot hold the decoder: rounding its weights changes a pixel by {error:.2g} gray levels of 255, "
+                "more than 0.5. Are the weights finite and of ordinary size?"
+            )
+
+    def _repr_html_(self) -> str:
+        package = files("vaecourse")
+        height, width = self.shape
+        widths = " ".join(str(w) for w in [2, *(len(bias) for _, bias in self.layers)])
+        z = self.start
+        return f"""\
+<div class="latent-plane" role="group" aria-label="{escape(self.alt)}" data-reach="{self.reach:g}" data-z="{z[0]:g} {z[1]:g}" \
+data-widths="{widths}" data-weights="{b64encode(self.weights).decode()}">
+<style>{(package / "explorable.css").read_text("utf-8")}</style>
+{self._plane()}
+<div class="aside">
+<canvas width="{width}" height="{height}" role="img" aria-label="The image decoded at the point"></canvas>
+<output></output>
+{self._legend()}
+</div>
+<p>Drag the point, or focus the plane and use the arrow keys (with Shift: larger steps).</p>
+<script>{(package / "explorable.js").read_text("utf-8")}</script>
+</div>"""
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.still().savefig(file, format="png", dpi=200)
+        return file.getvalue()
+
+    def still(self) -> Figure:
+        """The plane and the image as they are before the point is moved, for paper."""
+        figure = Figure(figsize=(figures.WIDTH, 4.4), layout="constrained")
+        plane, image = figure.subplots(1, 2, width_ratios=(2, 1))
+        figures.latent_scatter(self.codes, self.labels, ax=plane)
+        plane.plot(*self.start, "o", color="black", markersize=9, markeredgecolor="white", markeredgewidth=2)
+        plane.set(xlim=(-self.reach, self.reach), ylim=(-self.reach, self.reach))
+        figures.image_grid(self.decode(torch.tensor([self.start])), self.shape, ax=image)
+        image.set_title("z = ({:.2f}, {:.2f})".format(*self.start).replace("-", MINUS))
+        return figure
+
+    def _plane(self) -> str:
+        ticks = [t for t in MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(-self.reach, self.reach) if abs(t) <= self.reach]
+        along = {f"{t:g}".replace("-", MINUS): _at(t, t, self.reach) for t in ticks}
+        bottom, middle = TOP + SIDE, SIDE / 2
+        return f"""\
+<svg viewBox="0 0 {LEFT + SIDE + 8} {bottom + 42}" tabindex="0" role="application" data-lm-suppress-shortcuts="true" \
+aria-roledescription="plane with a point to move" \
+aria-label="Latent plane. The arrow keys move the point, with Shift in larger steps.">
+<g class="lines">{"".join(f'<path d="M{x} {TOP}V{bottom}M{LEFT} {y}H{LEFT + SIDE}"/>' for x, y in along.values())}</g>
+<svg x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" viewBox="{LEFT} {TOP} {SIDE} {SIDE}">{self._dots()}</svg>
+<g>{"".join(f'<text x="{x}" y="{bottom + 17}">{tick}</text>' for tick, (x, _) in along.items())}</g>
+<g class="vertical">{"".join(f'<text x="{LEFT - 6}" y="{y}">{tick}</text>' for tick, (_, y) in along.items())}</g>
+<text class="axis" x="{LEFT + middle}" y="{bottom + 36}">z₁</text>
+<text class="axis" x="12" y="{TOP + middle}">z₂</text>
+<path class="guides"/>
+<rect class="field" x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}"/>
+<g class="point"><circle r="8"/></g>
+</svg>"""
+
+    def _dots(self) -> str:
+        """The codes, one path a class: a dot is a line without length and with round ends."""
+        if self.labels is None:
+            return _path(self.codes, self.reach, "var(--accent)")
+        of_class = {label: self.codes[self.labels == label] for label in self.classes}
+        dots = [_path(c, self.reach, color) for c, color in zip(of_class.values(), figures.CLASS_COLORS, strict=False)]
+        places = {label: _at(*figures.densest(codes), self.reach) for label, codes in of_class.items()}
+        names = "".join(f'<text x="{x}" y="{y}">{label}</text>' for label, (x, y) in places.items())
+        return f'{"".join(dots)}<g class="names">{names}</g>'
+
+    def _legend(self) -> str:
+        items = [
+            f'<li><i style="background:{color}"></i>{label}</li>'
+            for label, color in zip(self.classes, figures.CLASS_COLORS, strict=False)
+        ]
+        return f'<ul aria-label="Classes">{"".join(items)}</ul>' if items else ""
+
+
+def _layers(vae: VAE) -> list[nn.Linear]:
+    """The decoder's Linear layers. Raises ValueError where it is anything but Linear layers with Tanh between."""
+    net = vae.decoder.net if isinstance(vae.decoder, BernoulliNetwork) else None
+    modules = list(net) if isinstance(net, nn.Sequential) else []
+    kinds = [nn.Tanh if i % 2 else nn.Linear for i in range(len(modules))]
+    if len(modules) % 2 == 0 or any(type(module) is not kind for module, kind in zip(modules, kinds, strict=True)):
+        raise ValueError(
+            "the page can run a decoder that is BernoulliNetwork(mlp(...)), Linear layers with Tanh between; "
+            f"this one is {vae.decoder}"
+        )
+    return modules[::2]
+
+
+def _codes(codes: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Codes and labels on the CPU; no codes are none, (0, 2). Raises ValueError where they do not match."""
+    if codes is None:
+        if labels is not None:
+            raise ValueError("labels without codes: give the codes that the labels belong to")
+        return torch.empty(0, 2), None
+    if codes.ndim != 2 or codes.shape[1] != 2:
+        raise ValueError(f"codes must be (n, 2), got {tuple(codes.shape)}")
+    if labels is not None and len(labels) != len(codes):
+        raise ValueError(f"one label a code: {len(codes)} codes, {len(labels)} labels")
+    return codes.detach().cpu(), None if labels is None else labels.cpu()
+
+
+def _at(z1: float, z2: float, reach: float) -> tuple[int, int]:
+    """Where a code lies in the drawing."""
+    return round(LEFT + SIDE * (z1 / reach + 1) / 2), round(TOP + SIDE * (1 - z2 / reach) / 2)
+
+
+def _path(codes: Tensor, reach: float, color: str) -> str:
+    """The codes on the plane as dots of one color; two that fall on the same place are drawn once."""
+    places = sorted({_at(z1, z2, reach) for z1, z2 in codes[(codes.abs() <= reach).all(1)].tolist()})
+    steps = (f"m{x1 - x0} {y1 - y0}h0" for (x0, y0), (x1, y1) in pairwise([(0, 0), *places]))
+    return f'<path class="dots" stroke="{color}" d="M0 0{"".join(steps)}"/>'
