@@ -79,5 +79,10 @@ def test_strings_that_are_data_are_code():
 
 
 def test_code_hash_is_the_same_under_every_python(package):
-    (package / "top.py").write_text('"""Doc."""\nprint(f"{1:#x} # {2!r}")  # nested f-strings differ in how they are tokenized\n')
-    assert provenance.code_hash({"vaecourse.top", "vaecourse.folder"}) == "c97e6bba2a22671f823bc26da75a46243e51033d0c18e2e0ce47f45c39a00aed"
+    (package / "top.py").write_text(
+        '"""Doc."""\nprint(f"{1:#x} # {2!r}")  # nested f-strings differ in how they are tokenized\n'
+    )
+    assert (
+        provenance.code_hash({"vaecourse.top", "vaecourse.folder"})
+        == "c97e6bba2a22671f823bc26da75a46243e51033d0c18e2e0ce47f45c39a00aed"
+    )

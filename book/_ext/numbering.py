@@ -20,8 +20,7 @@ def number_chapters(app, env):
     env.counted = env.toc_secnumbers, env.toc_fignumbers
     env.toc_secnumbers = {page: renumber(page, numbers) for page, numbers in env.toc_secnumbers.items()}
     env.toc_fignumbers = {
-        page: {kind: renumber(page, numbers) for kind, numbers in kinds.items()}
-        for page, kinds in env.toc_fignumbers.items()
+        page: {kind: renumber(page, numbers) for kind, numbers in kinds.items()} for page, kinds in env.toc_fignumbers.items()
     }
     for page in env.toc_secnumbers:
         for node in [env.titles[page], *env.tocs[page].findall(nodes.reference)]:

@@ -1,0 +1,45 @@
+# The book, its tests and its labs. `make` alone lists what there is to make.
+
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install book test lint lab bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+install: $(INSTALLED) ## make .venv with the exact requirements; an environment that is there is kept and completed
+
+.venv/bin/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed. Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+$(INSTALLED): requirements.txt pyproject.toml | .venv/bin/python
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+book: $(INSTALLED) ## execute and build the book; again with nothing changed: seconds
+	$(BIN)/jupyter-book build . -W -n --keep-going -q
+
+test: $(INSTALLED) ## the package's tests, the labs, and the book's own checks
+	$(BIN)/python -m pytest --nbval-lax tests $(wildcard notebooks/*.ipynb)
+
+lint: $(INSTALLED) ## the style of the code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+lab: $(INSTALLED) ## open the labs in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+bench: $(INSTALLED) ## time training beside a bare loop and pythae; installs pythae
+	$(PIP) -c requirements.txt --no-build-isolation -e ".[bench]"
+	$(BIN)/python tests/benchmarks/training.py
+
+clean: ## remove what was built; the environment stays
+	rm -rf _build .pytest_cache .hypothesis .ruff_cache

@@ -1,0 +1,189 @@
+"""The book as its readers get it: built without a warning, complete, and right in a browser with no network.
+
+The build is the one that `make book` makes, in `_build`; what has not changed is not built again.
+"""
+
+import http.server
+import importlib.util
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from functools import cache, partial
+from pathlib import Path
+from pprint import pformat
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from docutils import nodes
+
+ROOT = Path(__file__).parents[1]
+HTML = ROOT / "_build" / "html"
+
+BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
+NO_BROWSER = "no Chromium: install it (Debian: `apt-get install chromium`; elsewhere: `.venv/bin/playwright install chromium`)"
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+SLOPPY = """() => ({
+    untypeset: [...document.querySelectorAll('.math')]
+        .filter(e => !e.querySelector('mjx-container') || e.querySelector('mjx-merror, mjx-mtext[style*="red"]'))
+        .map(e => e.textContent.trim()),
+    images_without_alt: [...document.querySelectorAll('article img')].filter(e => !e.alt.trim()).map(e => e.src),
+    broken_images: [...document.images].filter(e => e.complete && !e.naturalWidth).map(e => e.src),
+    pixels_scrolled_sideways: document.documentElement.scrollWidth - window.innerWidth,
+})"""
+
+
+def pages_of(entry: dict) -> list[str]:
+    """The pages of a part of the table of contents, in order."""
+    below = [page for key in ("parts", "chapters", "sections") for part in entry.get(key, []) for page in pages_of(part)]
+    return [entry[key] for key in ("root", "file") if key in entry] + below
+
+
+PAGES = pages_of(yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8")))
+CHAPTERS = [match[1] for page in PAGES if (match := re.fullmatch(r"book/(\d\d_\w+)", page))]
+
+
+@pytest.fixture(scope="module")
+def book() -> Path:
+    """The built pages."""
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT, "-W", "-n", "--keep-going", "-q"]
+    build = subprocess.run(command, capture_output=True, text=True)
+    assert build.returncode == 0, build.stdout + build.stderr
+    return HTML
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium; stopped with this module, since its event loop would be in the way of others."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        own = Path(playwright.chromium.executable_path)
+        path = next(filter(None, map(shutil.which, BROWSERS)), own if own.exists() else None)
+        if path is None:
+            pytest.skip(NO_BROWSER)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def problems(browser, url: str, allowed: tuple[str, ...]) -> dict:
+    """What is wrong with a page on a narrow screen: requests that leave it, errors, and what a reader would stumble over."""
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    foreign, errors = [], []
+    page.on("request", lambda request: request.url.startswith(allowed) or foreign.append(request.url))
+    page.on("requestfailed", lambda request: errors.append(f"{request.url}: {request.failure}"))
+    page.on("response", lambda response: response.status < 400 or errors.append(f"{response.url}: {response.status}"))
+    page.on("console", lambda message: message.type != "error" or errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(url, wait_until="networkidle")
+    page.evaluate("() => window.MathJax?.startup?.promise")
+    found = {"foreign_requests": foreign, "errors": errors, **page.evaluate(SLOPPY)}
+    page.close()
+    return {what: how for what, how in found.items() if how}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_opens_from_a_file_with_no_fault_and_no_request_elsewhere(book, chromium, page):
+    found = problems(chromium, (book / f"{page}.html").as_uri(), ("file:", "data:", "blob:"))
+    assert not found, pformat(found)
+
+
+def test_pages_served_over_http_request_nothing_elsewhere(book, chromium):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=book)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = f"http://127.0.0.1:{server.server_port}/"
+        found = {page: problems(chromium, f"{here}{page}.html", (here, "data:", "blob:")) for page in PAGES}
+        server.shutdown()
+    assert not any(found.values()), pformat(found)
+
+
+@cache
+def soup(file: Path) -> BeautifulSoup:
+    return BeautifulSoup(file.read_text("utf-8"), "html.parser")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_inside_the_book_lead_somewhere(book, page):
+    file = book / f"{page}.html"
+    dead = []
+    for tag in soup(file).find_all(["a", "link", "img", "script"]):
+        link = urlsplit(tag.get("href") or tag.get("src") or "")
+        if link.scheme or link.netloc:
+            continue
+        target = (file.parent / unquote(link.path)).resolve() if link.path else file
+        anchored = target.suffix == ".html" and link.fragment
+        if not target.exists() or (anchored and not soup(target).find(id=unquote(link.fragment))):
+            dead.append(link.geturl())
+    assert not dead, pformat(dead)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_executed_page_is_silent_on_stderr(book, page):
+    file = ROOT / "_build" / "jupyter_execute" / f"{page}.ipynb"
+    cells = nbformat.read(file, as_version=4).cells if file.exists() else []
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    said = [output.text for output in outputs if output.get("name") == "stderr"]
+    assert not said, pformat(said)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapter_has_its_five_faces(chapter):
+    slug = chapter[3:]
+    faces = [
+        [f"book/{chapter}.md"],
+        [f"notebooks/{chapter}.ipynb"],
+        [f"notebooks/assignments/{chapter}.ipynb"],
+        [f"vaecourse/{slug}.py", f"vaecourse/{slug}/__init__.py"],
+        [f"tests/test_{slug}.py"],
+    ]
+    missing = [" or ".join(files) for files in faces if not any((ROOT / file).exists() for file in files)]
+    assert not missing, f"chapter {chapter} lacks {', '.join(missing)}"
+
+
+def displayed_equations(page: str) -> list[nodes.math_block]:
+    doctree = pickle.loads((ROOT / "_build" / ".doctrees" / f"{page}.doctree").read_bytes())
+    return list(doctree.findall(nodes.math_block))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_displayed_equation_is_labeled_or_marked_unnumbered(book, page):
+    slug = re.sub(r".*/\d\d_", "", page).replace("_", "-")
+    wrong = [
+        equation.astext()
+        for equation in displayed_equations(page)
+        if not (
+            re.fullmatch(rf"eq-{slug}-[a-z0-9-]+", equation.get("label") or "")
+            or (not equation.get("label") and "unnumbered" in equation["classes"])
+        )
+    ]
+    assert not wrong, f"neither labeled eq-{slug}-... nor of class unnumbered: {pformat(wrong)}"
+
+
+def load_extension(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "book" / "_ext" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_each_labeled_equation_has_a_test_or_is_a_definition_and_each_mark_its_equation(book, chapter):
+    slug = chapter[3:].replace("_", "-")
+    equations = {e["label"]: e["classes"] for e in displayed_equations(f"book/{chapter}") if e.get("label")}
+    tested = {label for label in load_extension("verified").checks() if label.startswith(f"eq-{slug}-")}
+    definitions = {label for label, classes in equations.items() if "definition" in classes}
+    assert not equations.keys() - tested - definitions, "neither tested nor definitions"
+    assert not tested & definitions, "definitions assert nothing, yet these are tested"
+    assert not tested - equations.keys(), "tested, yet in no page"
