@@ -1,0 +1,1 @@
+"""The costly experiments of the book, one file a chapter. `python -m vaecourse.experiments` lists and computes them."""
