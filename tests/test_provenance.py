@@ -66,6 +66,14 @@ def test_code_hash_sees_an_edit_in_any_module_below_and_in_no_other(package):
     assert provenance.code_hash({"vaecourse.top"}) != before
 
 
+def test_code_hash_sees_the_script_and_the_style_beside_a_module(package):
+    hashes = [provenance.code_hash({"vaecourse.top"})]
+    for suffix in ("js", "css"):
+        (package / f"middle.{suffix}").write_text("/* */")
+        hashes.append(provenance.code_hash({"vaecourse.top"}))
+    assert len(set(hashes)) == 3
+
+
 def test_code_hash_does_not_see_words(package):
     before = provenance.code_hash({"vaecourse.bottom"})
     words = '"""A module.\n\nμ, in two lines."""\n\n# a remark\ndef one():\n    """One."""\n\n    return 1  # exactly   \n'

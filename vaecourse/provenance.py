@@ -91,8 +91,14 @@ def _blank(lines: list[list[str]], token: tokenize.TokenInfo) -> None:
 
 
 def code_hash(modules: Iterable[str]) -> str:
-    """SHA-256 of the code (see `code`) of the modules and of all that they import inside the package."""
+    """SHA-256 of the code (see `code`) of the modules and of all that they import inside the package.
+
+    A module's script and style, explorable.js beside explorable.py, are part of it.
+    """
     digest = hashlib.sha256()
     for module in sorted(closure(modules)):
-        digest.update(f"{module}\n{code(path(module).read_text('utf-8'))}\n".encode())
+        file = path(module)
+        digest.update(f"{module}\n{code(file.read_text('utf-8'))}\n".encode())
+        for part in filter(Path.exists, (file.with_suffix(".css"), file.with_suffix(".js"))):
+            digest.update(part.read_bytes())
     return digest.hexdigest()
