@@ -201,7 +201,7 @@ def latent_plane(
     return figure
 
 
-def reparameterization_graph(axes: Sequence[Axes] | None = None) -> Figure | None:
+def reparameterization_graph(axes: Sequence[Axes] | np.ndarray | None = None) -> Figure | None:
     """The graph of f(z), z ~ N(mu, sigma^2), before and after reparameterization, and how far the gradient gets in each.
 
     `axes` are two; after eq-vae-reparameterization, with random nodes round and the others square.
