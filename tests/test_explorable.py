@@ -69,7 +69,7 @@ def test_the_point_starts_at_the_first_code_on_the_plane_or_at_the_origin():
 def test_codes_outside_the_plane_are_not_drawn_and_codes_at_one_place_are_drawn_once():
     codes = torch.tensor([[0.0, 0.0], [0.0, 0.0], [-3.0, 3.0], [3.1, 0.0]])
     html = explorable.latent_plane(model(), (28, 28), ALT, codes)._repr_html_()
-    assert re.search(r'class="dots"[^>]* d="M0 0m38 8h0m200 200h0"', html)
+    assert re.search(r'class="dots"[^>]* d="M0 0m44 10h0m200 200h0"', html)
 
 
 def test_the_alternative_text_is_escaped():

@@ -21,7 +21,7 @@ from vaecourse import figures
 from vaecourse.networks import BernoulliNetwork
 from vaecourse.vae import VAE
 
-LEFT, TOP, SIDE = 38, 8, 400  # where the plane lies in the drawing, and how large it is
+LEFT, TOP, SIDE = 44, 10, 400  # where the plane lies in the drawing, and how large it is
 MINUS = "\u2212"
 
 
@@ -139,7 +139,7 @@ data-widths="{widths}" data-weights="{b64encode(self.weights).decode()}">
         along = {f"{t:g}".replace("-", MINUS): _at(t, t, self.reach) for t in ticks}
         bottom, middle = TOP + SIDE, SIDE / 2
         return f"""\
-<svg viewBox="0 0 {LEFT + SIDE + 8} {bottom + 42}" tabindex="0" role="application" data-lm-suppress-shortcuts="true" \
+<svg viewBox="0 0 {LEFT + SIDE + 12} {bottom + 44}" tabindex="0" role="application" data-lm-suppress-shortcuts="true" \
 aria-roledescription="plane with a point to move" \
 aria-label="Latent plane. The arrow keys move the point, with Shift in larger steps.">
 <g class="lines">{"".join(f'<path d="M{x} {TOP}V{bottom}M{LEFT} {y}H{LEFT + SIDE}"/>' for x, y in along.values())}</g>
@@ -147,7 +147,7 @@ aria-label="Latent plane. The arrow keys move the point, with Shift in larger st
 <g>{"".join(f'<text x="{x}" y="{bottom + 17}">{tick}</text>' for tick, (x, _) in along.items())}</g>
 <g class="vertical">{"".join(f'<text x="{LEFT - 6}" y="{y}">{tick}</text>' for tick, (_, y) in along.items())}</g>
 <text class="axis" x="{LEFT + middle}" y="{bottom + 36}">z₁</text>
-<text class="axis" x="12" y="{TOP + middle}">z₂</text>
+<text class="axis" x="15" y="{TOP + middle}">z₂</text>
 <path class="guides"/>
 <rect class="field" x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}"/>
 <g class="point"><circle r="8"/></g>

@@ -149,16 +149,17 @@ def latent_scatter(mu: Float[Tensor, "n 2"], labels: Int[Tensor, " n"] | None = 
 
     Raises ValueError for more than ten classes.
     """
+    mu, labels = mu.detach().cpu(), None if labels is None else labels.cpu()
     classes = [] if labels is None else labels.unique().tolist()
     if len(classes) > len(CLASS_COLORS):
         raise ValueError(f"{len(CLASS_COLORS)} classes can be told apart by color, there are {len(classes)}")
     ax, figure = _axes(ax, height=5.0, width=5.4)
     dots = {"s": 7, "alpha": 0.65, "linewidths": 0}
     if labels is None:
-        ax.scatter(*_numpy(mu).T, color=COLORS[0], **dots)
+        ax.scatter(*mu.T, color=COLORS[0], **dots)
     for label, color in zip(classes, CLASS_COLORS, strict=False):
         of_class = mu[labels == label]
-        ax.scatter(*_numpy(of_class).T, color=color, label=str(label), **dots)
+        ax.scatter(*of_class.T, color=color, label=str(label), **dots)
         name = ax.text(*densest(of_class), str(label), ha="center", va="center", fontsize=11, weight="bold", zorder=3)
         name.set_path_effects([withStroke(linewidth=3, foreground="white")])
     if classes:
