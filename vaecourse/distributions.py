@@ -56,7 +56,8 @@ class Normal:
 
     def kl_to_standard(self) -> Float[Tensor, "*batch"]:
         """KL(N(mu, sigma^2) || N(0, I)) in nats, summed over coordinates (eq-vae-gaussian-kl)."""
-        return 0.5 * (self.mu**2 + (2 * self.log_sigma).exp() - 1 - 2 * self.log_sigma).sum(-1)
+        log_variance = 2 * self.log_sigma
+        return 0.5 * (self.mu**2 + log_variance.expm1() - log_variance).sum(-1)
 
 
 @dataclass(frozen=True)

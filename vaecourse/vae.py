@@ -105,7 +105,8 @@ class VAE(nn.Module):
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """What training minimizes: -ELBO by L^B with one draw, averaged over the batch, and its parts (eq-vae-aevb)."""
         elbo = self.elbo(x, generator)
-        return {"loss": -elbo.value.mean(), "distortion": elbo.distortion.mean(), "rate": elbo.rate.mean()}
+        distortion, rate = elbo.distortion.mean(), elbo.rate.mean()
+        return {"loss": distortion + rate, "distortion": distortion, "rate": rate}
 
     @torch.no_grad()
     def reconstruct(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch pixels"]:
