@@ -10,10 +10,10 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from importlib import import_module
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +22,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vaecourse import provenance
+from vaecourse.experiments import Experiment
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "book" / "results"
 CHECKPOINTS = REPOSITORY / "checkpoints"
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """`case(**arguments)` returns a row, a dictionary of numbers, lists and tensors, for each arguments in `cases`.
-
-    `replay`: the arguments of one case small enough for a test to run again. Where `case` takes `checkpoint`, it is given a
-    file for its training to resume from.
-    """
-
-    case: Callable[..., dict]
-    cases: list[dict]
-    replay: dict
 
 
 @dataclass(frozen=True)
@@ -57,10 +45,15 @@ class Results:
         return np.array(found)
 
     def spread(self, key: str, digits: int = 2, **arguments) -> str:
-        """Mean and standard deviation of those values, as text: "22.99 ± 0.02"; a dash where a run has none."""
+        """Mean and standard deviation of those values, as text: "22.99 ± 0.02"; a dash where a run has none.
+
+        Beyond a million only the mean is given, by its power of ten.
+        """
         values = self.values(key, **arguments)
         if any(value is None for value in values):
             return "–"
+        if abs(values.mean()) > 1e6:
+            return f"{values.mean():.0e}"
         return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
 
     @property
@@ -130,6 +123,7 @@ def _row(experiment: Experiment, name: str, arguments: dict) -> tuple[dict, dict
     seconds = round(time.perf_counter() - started, 1)
     tensors = {key: value.detach().cpu().contiguous() for key, value in values.items() if isinstance(value, Tensor)}
     numbers = {key: value for key, value in values.items() if key not in tensors}
+    numbers = {key: None if isinstance(v, float) and not isfinite(v) else v for key, v in numbers.items()}  # JSON has no NaN
     return {"arguments": arguments, "values": numbers, "seconds": seconds}, tensors
 
 

@@ -1,0 +1,114 @@
+"""Stored results: what they hold, that a stopped run goes on, and that each file's small case still gives its numbers."""
+
+import json
+
+import pytest
+import torch
+
+from vaecourse import results, training
+from vaecourse.datasets import DataError
+from vaecourse.experiments import Experiment
+from vaecourse.results import Results, Table
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """An experiment of three cases in a folder of its own; its list of calls, and a case to fail at."""
+    calls, failing = [], set()
+
+    def case(seed: int) -> dict:
+        if seed in failing:
+            raise KeyboardInterrupt
+        calls.append(seed)
+        return {"value": seed + 0.5, "none": None, "weights": torch.full((2,), float(seed))}
+
+    experiment = Experiment(case, cases=[{"seed": s} for s in (0, 1, 2)], replay={"seed": 7})
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "find", lambda name: experiment)
+    monkeypatch.setattr(results, "names", lambda: ["toy.values"])
+    monkeypatch.setattr(results, "code_hash", lambda name: "hash 1")
+    return calls, failing
+
+
+def test_rows_hold_arguments_values_and_tensors(toy):
+    stored = results.run("toy.values")
+    assert [row["seed"] for row in stored.rows] == [0, 1, 2]
+    assert stored.values("value", seed=1) == [1.5]
+    assert torch.equal(stored.rows[2]["weights"], torch.full((2,), 2.0))
+    assert results.stale() == []
+
+
+def test_a_stopped_run_goes_on_with_what_is_missing(toy):
+    calls, failing = toy
+    failing.add(2)
+    with pytest.raises(KeyboardInterrupt):
+        results.run("toy.values")
+    assert results.stale() == ["toy.values: 2 of 3 cases computed"]
+    failing.clear()
+    stored = results.run("toy.values")
+    assert calls == [0, 1, 2, 7], "each case once, then the small one to replay"
+    assert [row["weights"][0].item() for row in stored.rows] == [0, 1, 2], "tensors from before the stop are kept"
+
+
+def test_nothing_is_computed_twice(toy):
+    calls, _ = toy
+    results.run("toy.values")
+    results.run("toy.values")
+    assert calls == [0, 1, 2, 7]
+
+
+def test_changed_code_is_reported_and_its_rows_are_not_kept(toy, monkeypatch):
+    calls, _ = toy
+    results.run("toy.values")
+    monkeypatch.setattr(results, "code_hash", lambda name: "hash 2")
+    assert results.stale() == ["toy.values: its code has changed since it was computed"]
+    calls.clear()
+    results.run("toy.values")
+    assert calls == [0, 1, 2, 7]
+
+
+def test_results_never_computed_name_the_command_that_computes_them(toy):
+    assert results.stale() == ["toy.values: never computed"]
+    with pytest.raises(FileNotFoundError, match=r"python -m vaecourse\.experiments toy\.values"):
+        results.load("toy.values")
+
+
+def test_an_unknown_experiment_is_answered_with_the_known_ones():
+    with pytest.raises(LookupError, match=r"vae\.mistakes"):
+        results.find("vae.nonsense")
+
+
+def test_a_spread_is_mean_and_sample_standard_deviation():
+    stored = Results("toy", [{"k": 1, "nll": 1.0}, {"k": 1, "nll": 3.0}, {"k": 2, "nll": None}], {})
+    assert stored.spread("nll", k=1) == "2.00 ± 1.41"
+    assert stored.spread("nll", k=2) == "–"
+    with pytest.raises(KeyError, match="no row"):
+        stored.values("nll", k=3)
+
+
+def test_a_table_is_markdown():
+    assert Table(["a", "b"], [[1, "x"]])._repr_markdown_() == "| a | b |\n| --- | --- |\n| 1 | x |"
+
+
+@pytest.mark.parametrize("name", results.names())
+def test_the_stored_small_case_still_gives_its_numbers(name, monkeypatch):
+    """On a device of the kind it was stored on. Processors round otherwise, training amplifies it: three digits must agree."""
+    if "CPU" in results.load(name).about["device"]:
+        monkeypatch.setattr(training, "default_device", lambda: torch.device("cpu"))
+    elif not torch.cuda.is_available():
+        pytest.skip("these results were computed on a GPU, and there is none here")
+    try:
+        stored, now = results.replay(name)
+    except DataError as error:
+        pytest.skip(f"the data are not on this machine: {str(error).splitlines()[0]}")
+    assert stored.keys() == now.keys() and len(stored) > 1
+    for key, value in stored.items():
+        if "seconds" not in key:
+            assert now[key] == pytest.approx(value, rel=1e-3), key
+
+
+@pytest.mark.parametrize("name", results.names())
+def test_stored_files_are_complete_and_say_where_they_come_from(name):
+    stored = json.loads((results.RESULTS / f"{name}.json").read_text())
+    assert [row["arguments"] for row in stored["rows"]] == results.find(name).cases
+    assert {"date", "device", "versions", "code", "seconds", "replay"} <= stored.keys()
