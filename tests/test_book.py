@@ -157,8 +157,9 @@ def displayed_equations(page: str) -> list[nodes.math_block]:
     return list(doctree.findall(nodes.math_block))
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("book/exercises/")])
 def test_each_displayed_equation_is_labeled_or_marked_unnumbered(book, page):
+    # Exercises are notebooks, too, where equations carry no marks; they ask, and assert nothing.
     slug = re.sub(r".*/\d\d_", "", page).replace("_", "-")
     wrong = [
         equation.astext()
