@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Size, Tensor
 
 COURSE_SEED = "VAECOURSE_SEED"
 """The environment variable with the course's own seed for the inputs of hidden tests; unset, it is 0."""
@@ -67,10 +67,11 @@ def compare(name: str, value, expected, unit: str = "", wrong: Mapping | None = 
     cause = next((message for message, other in wrong.items() if agree(value, other)), "")
     got, right = tensor(value), tensor(expected)
     if got is None:
-        forgotten = "Is a `return` missing?" if value is None else ""
-        raise Mistake(f"{name} must be a tensor or a number, got {kind(value)}. {cause or forgotten}".rstrip())
+        forgotten = "is a `return` missing?" if value is None else ""
+        raise Mistake(sentence(f"{name} must be a tensor or a number, got {kind(value)}", cause or forgotten))
     if got.shape != right.shape:
-        raise Mistake(sentence(f"{name} must have shape {tuple(right.shape)}, got {tuple(got.shape)}", cause))
+        fact = f"{name} must have shape {tuple(right.shape)}, got {tuple(got.shape)}"
+        raise Mistake(sentence(fact, cause or guess_axis(got.shape, right.shape)))
     where = (~close(got, right)).nonzero()[0].tolist()
     entry = f"{name}[{', '.join(map(str, where))}]" if where else name
     found, due = got[tuple(where)].item(), right[tuple(where)].item()
@@ -109,6 +110,15 @@ def sentence(fact: str, cause: str) -> str:
     return f"{fact}: {cause}" if cause else f"{fact}."
 
 
+def guess_axis(got: Size, right: Size) -> str:
+    """The likely cause of a wrong shape; empty where nothing stands out."""
+    if right and got == right[1:]:
+        return "the first axis was summed or averaged, too."
+    if got and got[:-1] == right:
+        return "the last axis is still there."
+    return ""
+
+
 def guess(got: Tensor, right: Tensor) -> str:
     """The likely cause of a wrong value that no known wrong answer explains; empty where nothing stands out."""
     if not got.isfinite().all():
@@ -116,11 +126,11 @@ def guess(got: Tensor, right: Tensor) -> str:
     if close(got, -right).all():
         return "the sign is reversed."
     if got.numel() > 1:
-        difference, ratio = got - right, got / right
-        if close(difference, difference.flatten()[0]).all():
-            return f"every entry is off by the same amount, {difference.flatten()[0]:.4g}."
-        if close(ratio, ratio.flatten()[0]).all():
-            return f"every entry is {ratio.flatten()[0]:.4g} times what it should be."
+        difference, ratio = (got - right).mean(), got.sum() / right.sum()
+        if close(got, right + difference).all():
+            return f"every entry is off by the same amount, {difference:.4g}."
+        if close(got, right * ratio).all():
+            return f"every entry is {ratio:.4g} times what it should be."
     return ""
 
 

@@ -1,6 +1,6 @@
 """What a student can ask at home: run the notebook, and print the points of its visible tests, exercise by exercise."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
@@ -12,12 +12,12 @@ SECONDS_A_CELL = 300
 
 @dataclass
 class Tally:
-    """Points of one exercise: earned in visible tests, offered there, and left to hidden tests or to a person."""
+    """One exercise: points earned in visible tests, offered there, and left to hidden tests or a person; what is wrong."""
 
     earned: int = 0
     offered: int = 0
     later: int = 0
-    message: str = ""
+    messages: list[str] = field(default_factory=list)
 
 
 def report(path: Path) -> str:
@@ -26,16 +26,22 @@ def report(path: Path) -> str:
         notebook = nbformat.read(path, as_version=4)
     except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
         raise ValueError(f"{path} is not a notebook: {error}") from error
-    settings = {"allow_errors": True, "timeout": SECONDS_A_CELL, "resources": {"metadata": {"path": str(path.parent or ".")}}}
-    NotebookClient(notebook, kernel_name="python3", **settings).execute()
+    NotebookClient(
+        notebook,
+        kernel_name="python3",
+        allow_errors=True,
+        timeout=SECONDS_A_CELL,
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
     tallies = tally(notebook)
+    total = Tally(*(sum(getattr(t, part) for t in tallies.values()) for part in ("earned", "offered", "later")))
     width = max(map(len, tallies), default=0)
-    lines = [
-        f"{exercise:<{width}}  {t.earned} of {t.offered}" + (f", {t.later} when it is graded" if t.later else "") + t.message
-        for exercise, t in tallies.items()
-    ]
-    earned, offered, later = (sum(getattr(t, part) for t in tallies.values()) for part in ("earned", "offered", "later"))
-    return "\n".join([*lines, f"{'in all':<{width}}  {earned} of {offered}; hidden tests and a person give {later} more"])
+    lines = [f"{'exercise':<{width}}    points    later*"]
+    for exercise, t in [*tallies.items(), ("", total)]:
+        lines.append(f"{exercise:<{width}}  {t.earned:>3} of {t.offered:<3}  {t.later:>5}")
+        lines += [f"    {message}" for message in t.messages]
+    return "\n".join([*lines, "* when it is graded: by hidden tests, or by a person"])
 
 
 def tally(notebook: NotebookNode) -> dict[str, Tally]:
@@ -57,5 +63,12 @@ def tally(notebook: NotebookNode) -> dict[str, Tally]:
         if error is None:
             entry.earned += role["points"]
         else:
-            entry.message += f"\n    {error.ename}: {error.evalue}"
+            entry.messages.append(in_words(error))
     return tallies
+
+
+def in_words(error: NotebookNode) -> str:
+    """An error of a test, for the student: a check's own words as they are."""
+    if error.ename == "NotImplementedError":
+        return "nothing is written here yet"
+    return error.evalue if error.ename == "Mistake" else f"{error.ename}: {error.evalue}"

@@ -1,0 +1,105 @@
+"""The assignments of the book: generated from their sources, solvable, and not by the mistakes people make."""
+
+import os
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbgrader.api import Gradebook
+from nbgrader.apps import NbGraderAPI
+from nbgrader.nbgraderformat import MetadataValidator
+from traitlets.config import Config
+
+from vaecourse.grading import forms, trials
+from vaecourse.grading.authoring import REGION
+
+
+@pytest.fixture(scope="module", params=forms.assignments(), ids=lambda assignment: assignment.slug)
+def assignment(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def source(assignment):
+    return forms.source(assignment)
+
+
+@pytest.fixture(scope="module")
+def student(assignment):
+    return nbformat.read(forms.ROOT / "notebooks" / "assignments" / f"{assignment.slug}.ipynb", 4)
+
+
+def test_the_repository_holds_what_the_source_generates(assignment, source):
+    for path, text in forms.committed(assignment, source).items():
+        assert path.read_text("utf-8") == text, f"{path} is not what its source generates: python -m vaecourse.grading build"
+
+
+def test_it_has_the_size_that_the_book_asks_for(assignment):
+    assert 4 <= len(assignment.exercises) <= 7
+    assert 60 <= sum(exercise.minutes for exercise in assignment.exercises) <= 120
+    assert 20 <= sum(exercise.points for exercise in assignment.exercises) <= 40
+    assert any(cell.kind == "answer" for cell in assignment.cells), "one exercise is an experiment, concluded in words"
+
+
+def test_the_solution_earns_every_point_and_the_stubs_earn_none(source, student):
+    full = trials.points(source, trials.run(source))
+    assert full[0] == full[1] > 0
+    unsolved = {cell.id: cell.source for cell in student.cells}
+    blank = deepcopy(source)
+    for cell in blank.cells:
+        if cell.metadata.get("nbgrader", {}).get("solution"):
+            cell.source = unsolved[cell.id]
+    assert trials.points(blank, trials.run(blank)) == (0, full[1])
+
+
+def test_each_wrong_answer_loses_points_and_gets_its_message(assignment, source):
+    for answer, mutant in forms.mutants(assignment, source):
+        errors = trials.run(mutant)
+        earned, offered = trials.points(mutant, errors)
+        assert earned < offered, answer
+        assert any(answer.message in str(error) for error in errors.values()), answer
+
+
+def test_the_student_gets_neither_solutions_nor_hidden_tests(assignment, source, student):
+    text = "\n".join(cell.source for cell in student.cells)
+    assert "HIDDEN TESTS" not in text and "hidden_generator" not in text and "BEGIN SOLUTION" not in text
+    for cell in source.cells:
+        for _, solution in REGION.findall(cell.source):
+            assert solution not in text
+    MetadataValidator().validate_nb(student)
+
+
+def test_nbgrader_releases_the_same_notebook(assignment, source, student, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)  # nbgrader calls alembic by its name
+    slug = assignment.slug
+    forms.write(
+        {path: text for path, text in forms.instructors(assignment, source).items() if "source" in path.parts}, tmp_path
+    )
+    config = Config()
+    config.CourseDirectory.root = str(tmp_path)
+    config.CourseDirectory.course_id = "book"
+    result = NbGraderAPI(config=config).generate_assignment(slug)
+    assert result["success"], result
+    released = nbformat.read(tmp_path / "release" / slug / f"{slug}.ipynb", 4)
+    assert forms.dumps(released) == forms.dumps(student)
+    with Gradebook(f"sqlite:///{tmp_path}/gradebook.db") as gradebook:
+        points = gradebook.find_assignment(slug).max_score
+    assert points == sum(exercise.points for exercise in assignment.exercises)
+
+
+def test_the_solved_notebook_run_by_a_kernel_earns_all_that_it_shows(assignment, source, student, tmp_path):
+    solved = {cell.id: cell.source for cell in source.cells}
+    notebook = deepcopy(student)
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("solution"):
+            cell.source = solved[cell.id]
+    path = tmp_path / f"{assignment.slug}.ipynb"
+    path.write_text(forms.dumps(notebook), "utf-8")
+    command = [sys.executable, "-m", "vaecourse.grading", "check", str(path)]
+    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    visible = sum(cell.points for cell in assignment.cells if cell.kind == "test" and cell.id.endswith("_visible"))
+    total = report.splitlines()[-2].split()
+    assert total[:3] == [str(visible), "of", str(visible)], report
