@@ -1,0 +1,30 @@
+"""The live figure of a lab: controls, and below them a figure that is drawn again in place when a control moves."""
+
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+from IPython.display import display
+from ipywidgets import Box, Layout, ValueWidget
+from matplotlib.figure import Figure
+
+
+def figure(draw: Callable[..., Figure], alt: str, **controls: ValueWidget) -> None:
+    """Show the controls and the figure draw(name=value, ...) that they describe; each change of a control draws it anew.
+
+    `alt` says in words what there is to see. The figure is an ordinary output of the cell, so that a saved notebook, with
+    no kernel, still shows the one at which the controls start. What `draw` raises is raised here.
+    """
+    metadata = {"image/png": {"alt": alt}}
+
+    def drawn() -> Figure:
+        made = draw(**{name: control.value for name, control in controls.items()})
+        plt.close(made)  # or the notebook would show it a second time
+        return made
+
+    for control in controls.values():
+        control.style.description_width = "initial"
+    first = drawn()
+    display(Box(list(controls.values()), layout=Layout(flex_flow="row wrap", grid_gap="4px 24px")))
+    shown = display(first, metadata=metadata, display_id=True)
+    for control in controls.values():
+        control.observe(lambda _: shown.update(drawn(), metadata=metadata), names="value")
