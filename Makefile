@@ -31,8 +31,8 @@ test: $(INSTALLED) ## the package's tests, the labs, and the book's own checks
 	$(BIN)/python -m pytest --nbval-lax tests $(wildcard notebooks/*.ipynb)
 
 lint: $(INSTALLED) ## the style of the code
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+	$(BIN)/ruff check --exclude '*.md' --exclude '*.ipynb'
+	$(BIN)/ruff format --check --exclude '*.md' --exclude '*.ipynb'
 
 lab: $(INSTALLED) ## open the labs in JupyterLab
 	$(BIN)/jupyter lab notebooks
