@@ -31,10 +31,15 @@ class Normal:
         """The mean, mu."""
         return self.mu
 
-    def sample(self, generator: Generator | None = None, shape: tuple[int, ...] = ()) -> Float[Tensor, "*shape dim"]:
-        """Draw mu + sigma * eps, eps ~ N(0, I), differentiable in mu and log_sigma (eq-vae-reparameterization).
+    def sample(
+        self,
+        generator: Generator | None = None,
+        shape: tuple[int, ...] = (),
+    ) -> Float[Tensor, "*shape dim"]:
+        """Draw mu + sigma * eps, differentiable in mu and log_sigma.
 
         `shape` is put before the batch: shape=(k,) draws k times for each data point.
+        Equation eq-vae-reparameterization.
         """
         eps = _noise(torch.randn, (*shape, *self.mu.shape), self.mu, generator)
         return self.mu + self.log_sigma.exp() * eps
@@ -110,10 +115,11 @@ class Categorical:
         gumbel = -(-u.clamp_min(torch.finfo(u.dtype).tiny).log()).log()
         return (self.logits + gumbel).argmax(-1)
 
-    def log_prob(self, k: Int[Tensor, "*points"]) -> Float[Tensor, "*points"]:
+    def log_prob(self, k: Int[Tensor, "*points"]) -> Float[Tensor, "*broadcast"]:
         """log p(k) in nats."""
-        log_p = self.logits.log_softmax(-1).expand(*k.shape, self.logits.shape[-1])
-        return log_p.gather(-1, k[..., None])[..., 0]
+        shape = torch.broadcast_shapes(k.shape, self.logits.shape[:-1])
+        log_p = self.logits.log_softmax(-1).expand(*shape, -1)
+        return log_p.gather(-1, k.expand(shape)[..., None])[..., 0]
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """-E[log q] in nats."""

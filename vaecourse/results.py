@@ -127,6 +127,13 @@ def _row(experiment: Experiment, name: str, arguments: dict) -> tuple[dict, dict
     return {"arguments": arguments, "values": numbers, "seconds": seconds}, tensors
 
 
+def _device() -> str:
+    if torch.cuda.is_available():
+        return f"a GPU ({torch.cuda.get_device_name()})"
+    threads = torch.get_num_threads()
+    return "one CPU thread" if threads == 1 else f"{threads} CPU threads"
+
+
 def run(name: str) -> Results:
     """Compute the cases that the stored file lacks, printing each as it comes, and return the results.
 
@@ -148,7 +155,7 @@ def run(name: str) -> Results:
         stored["rows"].append(row)
         stored |= {
             "date": date.today().isoformat(),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads",
+            "device": _device(),
             "versions": {
                 "python": platform.python_version(),
                 "torch": torch.__version__.split("+")[0],

@@ -284,7 +284,8 @@ def train(
                 optimizers[turn.name].zero_grad()
                 losses["loss"].backward(inputs=turn.parameters)
                 optimizers[turn.name].step()
-                recorded |= {f"{turn.name}.{part}".lstrip("."): value for part, value in losses.items()}
+                for part, value in losses.items():
+                    recorded[f"{turn.name}.{part}".lstrip(".")] = value
             run.record(recorded)
             if after_step:
                 after_step(generator)

@@ -50,7 +50,7 @@ class VAE(nn.Module):
 
     def prior(self, n: int) -> Normal:
         """p(z) = N(0, I), for n codes."""
-        zeros = torch.zeros(n, self.latents, device=self.device)
+        zeros = next(self.parameters()).new_zeros(n, self.latents)
         return Normal(zeros, zeros)
 
     def encode(self, x: Float[Tensor, "batch pixels"]) -> Normal:
@@ -65,10 +65,15 @@ class VAE(nn.Module):
             raise ValueError(f"codes must end in {self.latents} latents; got shape {tuple(z.shape)}")
         return self.decoder(z.to(self.device))
 
-    def elbo(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None, samples: int = 1) -> ELBO:
-        """The estimator L^B of the bound: the rate in closed form, the distortion from `samples` draws (eq-vae-estimator-b).
+    def elbo(
+        self,
+        x: Float[Tensor, "batch pixels"],
+        generator: Generator | None = None,
+        samples: int = 1,
+    ) -> ELBO:
+        """The bound by L^B: the rate in closed form, the distortion from draws.
 
-        Kingma and Welling (2014), equation 7.
+        Equation eq-vae-estimator-b; Kingma and Welling (2014), equation 7.
         """
         x = x.to(self.device)
         q = self.encode(x)
