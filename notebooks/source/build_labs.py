@@ -5,7 +5,6 @@ python notebooks/source/build_labs.py 07_vae     one
 """
 
 import hashlib
-import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -17,7 +16,6 @@ from nbformat import NotebookNode
 
 SOURCES = Path(__file__).parent / "labs"
 NOTEBOOKS = Path(__file__).parents[1]
-VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def convert(source: Path) -> NotebookNode:
@@ -35,24 +33,19 @@ def convert(source: Path) -> NotebookNode:
 
 def execute(notebook: NotebookNode) -> NotebookNode:
     """Run all cells in a fresh kernel; raises nbclient's CellExecutionError where one fails."""
-    settings = {"timeout": 120, "record_timing": False, "coalesce_streams": True}
+    settings = {"timeout": 120, "record_timing": False, "coalesce_streams": True, "store_widget_state": False}
     NotebookClient(notebook, resources={"metadata": {"path": NOTEBOOKS}}, **settings).execute()
     return notebook
 
 
 def settle(notebook: NotebookNode) -> NotebookNode:
-    """Leave out what differs from run to run: the Python's version and the widgets' random names."""
+    """Leave out Python's version, and controls, which without their kernel would move and change nothing."""
     notebook.metadata.language_info = {"name": "python"}
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if VIEW in output.get("data", {}):
-                output.data["text/plain"] = "Controls: run the notebook to move them."
-    text = nbformat.writes(notebook)
-    names = dict.fromkeys(re.findall(r'"model_id": "([0-9a-f]{32})"', text))
-    states = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
-    for i, name in enumerate([*names, *(name for name in states if name not in names)]):
-        text = text.replace(name, f"{i:032x}")
-    return nbformat.reads(text, as_version=4)
+            if output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None):
+                output.data = {"text/plain": "Controls: run the notebook to see and to move them."}
+    return notebook
 
 
 def build(source: Path) -> Path:
