@@ -80,7 +80,7 @@ def test_an_unknown_experiment_is_answered_with_the_known_ones():
 
 def test_a_spread_is_mean_and_sample_standard_deviation():
     stored = Results("toy", [{"k": 1, "nll": 1.0}, {"k": 1, "nll": 3.0}, {"k": 2, "nll": None}], {})
-    assert stored.spread("nll", k=1) == "2.00 ± 1.41"
+    assert stored.spread("nll", k=1) == "2.00\u00a0±\u00a01.41"
     assert stored.spread("nll", k=2) == "–"
     with pytest.raises(KeyError, match="no row"):
         stored.values("nll", k=3)

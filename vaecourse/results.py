@@ -54,7 +54,7 @@ class Results:
             return "–"
         if abs(values.mean()) > 1e6:
             return f"{values.mean():.0e}"
-        return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
+        return f"{values.mean():.{digits}f}\u00a0±\u00a0{values.std(ddof=1):.{digits}f}"  # spaces that do not break
 
     @property
     def caption(self) -> str:
