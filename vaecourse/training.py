@@ -175,7 +175,7 @@ class Run:
                 tensors |= {f"optimizer.{turn}.{index}.{key}": value for key, value in kept.items()}
         tensors |= {f"history.{name}": torch.tensor(values, dtype=torch.float64) for name, values in self._read.items()}
         tensors |= {"generator": self.generator.get_state(), "order": self.order}
-        note = {"step": self.step, "seconds": self.seconds, "identity": identity, "groups": groups}
+        note = {"step": self.step, "seconds": self.seconds, "identity": identity, "groups": groups, "parts": list(self._read)}
         path.parent.mkdir(parents=True, exist_ok=True)
         partial_file = path.with_name(path.name + ".partial")
         copies = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
@@ -212,7 +212,10 @@ class Run:
                 index, key = name.split(".", 1)
                 state.setdefault(int(index), {})[key] = value
             optimizer.load_state_dict({"state": state, "param_groups": note["groups"][turn]})
-        self._read = {name: values.tolist() for name, values in under("history.").items()}
+            for parameter, entries in optimizer.state.items():  # in its layout in memory, which a file does not keep
+                like = {key: value for key, value in entries.items() if value.shape == parameter.shape}
+                entries |= {key: torch.empty_like(parameter).copy_(value) for key, value in like.items()}
+        self._read = {name: tensors[f"history.{name}"].tolist() for name in note["parts"]}
         self.generator.set_state(tensors["generator"])
         self.order = tensors["order"].to(self.order.device)
         self.step, self.seconds = note["step"], note["seconds"]
