@@ -1,4 +1,7 @@
-"""What all tests share: shapes enforced while they run, one thread, no windows, and the report of stale results."""
+"""What all tests share: shapes enforced while they run, one thread, a browser, and the report of stale results."""
+
+import shutil
+from pathlib import Path
 
 import jaxtyping
 import matplotlib
@@ -11,6 +14,11 @@ import torch  # noqa: E402
 torch.set_num_threads(1)  # the tests' tensors are tiny
 matplotlib.use("agg")  # here only: the labs run in kernels of their own
 
+BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
+NO_BROWSER = "no Chromium: install it (Debian: `apt-get install chromium`; elsewhere: `.venv/bin/playwright install chromium`)"
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
 
 @pytest.fixture
 def no_shape_checks():
@@ -18,6 +26,21 @@ def no_shape_checks():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium; stopped with this module, since its event loop would be in the way of others."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        own = Path(playwright.chromium.executable_path)
+        path = next(filter(None, map(shutil.which, BROWSERS)), own if own.exists() else None)
+        if path is None:
+            pytest.skip(NO_BROWSER)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 def pytest_terminal_summary(terminalreporter):

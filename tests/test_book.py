@@ -7,7 +7,6 @@ import http.server
 import importlib.util
 import pickle
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -24,11 +23,6 @@ from docutils import nodes
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
-
-BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
-NO_BROWSER = "no Chromium: install it (Debian: `apt-get install chromium`; elsewhere: `.venv/bin/playwright install chromium`)"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 SLOPPY = """() => ({
     untypeset: [...document.querySelectorAll('.math')]
@@ -57,21 +51,6 @@ def book() -> Path:
     build = subprocess.run(command, capture_output=True, text=True)
     assert build.returncode == 0, build.stdout + build.stderr
     return HTML
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A headless Chromium; stopped with this module, since its event loop would be in the way of others."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        own = Path(playwright.chromium.executable_path)
-        path = next(filter(None, map(shutil.which, BROWSERS)), own if own.exists() else None)
-        if path is None:
-            pytest.skip(NO_BROWSER)
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def problems(browser, url: str, allowed: tuple[str, ...]) -> dict:

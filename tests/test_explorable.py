@@ -3,8 +3,6 @@
 import base64
 import io
 import re
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +12,6 @@ from torch import nn
 
 from vaecourse import explorable, vae
 from vaecourse.networks import BernoulliNetwork, mlp
-
-BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
-NO_BROWSER = "no Chromium: install it (Debian: `apt-get install chromium`; elsewhere: `.venv/bin/playwright install chromium`)"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 ALT = 'The latent plane of a test; the second dot is "b" & the first is <a>.'
 GRAY_LEVEL = 1 / 255
@@ -154,21 +147,6 @@ def test_labels_that_do_not_match_are_refused(n, labels, message):
 
 
 # What the browser makes of it
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A headless Chromium; stopped with this module, since its event loop would be in the way of others."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        own = Path(playwright.chromium.executable_path)
-        path = next(filter(None, map(shutil.which, BROWSERS)), own if own.exists() else None)
-        if path is None:
-            pytest.skip(NO_BROWSER)
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 THEME = """
