@@ -1,11 +1,14 @@
 """The live figure of a lab: controls, and below them a figure that is drawn again in place when a control moves."""
 
 from collections.abc import Callable
+from threading import Lock
 
 import matplotlib.pyplot as plt
 from IPython.display import display
 from ipywidgets import Box, Layout, ValueWidget
 from matplotlib.figure import Figure
+
+_drawing = Lock()  # JupyterLab moves controls in a thread of their own, and Matplotlib draws one figure at a time
 
 
 def figure(draw: Callable[..., Figure], alt: str, **controls: ValueWidget) -> None:
@@ -18,13 +21,17 @@ def figure(draw: Callable[..., Figure], alt: str, **controls: ValueWidget) -> No
 
     def drawn() -> Figure:
         made = draw(**{name: control.value for name, control in controls.items()})
-        plt.close(made)  # or the notebook would show it a second time
+        plt.close(made)  # one that pyplot made would be shown a second time
         return made
+
+    def redraw(_: object) -> None:
+        with _drawing:
+            shown.update(drawn(), metadata=metadata)
 
     for control in controls.values():
         control.style.description_width = "initial"
-    first = drawn()
-    display(Box(list(controls.values()), layout=Layout(flex_flow="row wrap", grid_gap="4px 24px")))
-    shown = display(first, metadata=metadata, display_id=True)
-    for control in controls.values():
-        control.observe(lambda _: shown.update(drawn(), metadata=metadata), names="value")
+        control.observe(redraw, names="value")
+    with _drawing:
+        first = drawn()
+        display(Box(list(controls.values()), layout=Layout(flex_flow="row wrap", grid_gap="4px 24px")))
+        shown = display(first, metadata=metadata, display_id=True)
