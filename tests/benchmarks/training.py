@@ -1,0 +1,188 @@
+"""How long a step of `fit` takes beside a bare hand-written loop and pythae's Trainer, for the same network.
+
+    python tests/benchmarks/training.py
+
+trains a 784-512-16 VAE with tanh layers on binary images, on the CPU with two threads. Each loop in turn, in a new order each
+round, trains a new model for a block of steps; the time of a block without its start is compared with that of the bare
+loop's block of the same round, so that what else the machine does weighs on all alike. Writes training.json beside this file.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import platform
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from vaecourse import training, vae
+
+PIXELS, HIDDEN, LATENTS = 784, 512, 16
+BATCH_SIZES = 64, 256
+START, BLOCK, ROUNDS = 5, 50, 40  # steps left out, steps timed (one reading of the losses among them), blocks of each loop
+THREADS = 2
+
+Loop = Callable[[Tensor, int, list[float]], None]  # trains on the data with a batch size, and notes the time of each step
+
+
+def networks() -> tuple[nn.Module, nn.Module]:
+    encoder = nn.Sequential(nn.Linear(PIXELS, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 2 * LATENTS))
+    return encoder, nn.Sequential(nn.Linear(LATENTS, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, PIXELS))
+
+
+def bare(data: Tensor, batch_size: int, times: list[float], fused: bool | None = None) -> None:
+    """What one writes by hand: no history, no progress, nothing checked."""
+    encoder, decoder = networks()
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3, fused=fused)
+    while True:
+        for index in torch.randperm(len(data)).split(batch_size):
+            if len(index) < batch_size:
+                continue
+            times.append(time.perf_counter())
+            if len(times) > START + BLOCK:
+                return
+            x = data[index]
+            mu, log_variance = encoder(x).chunk(2, -1)
+            z = mu + torch.randn_like(mu) * (0.5 * log_variance).exp()
+            distortion = functional.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
+            rate = 0.5 * (mu**2 + log_variance.exp() - 1 - log_variance).sum()
+            loss = (distortion + rate) / batch_size
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def bare_fused(data: Tensor, batch_size: int, times: list[float]) -> None:
+    """The bare loop with the optimizer that `fit` uses."""
+    bare(data, batch_size, times, fused=True)
+
+
+def fit(data: Tensor, batch_size: int, times: list[float]) -> None:
+    """`fit` as a reader calls it, with its progress bar."""
+
+    def note(batch: Tensor, generator: torch.Generator) -> Tensor:
+        times.append(time.perf_counter())
+        return batch
+
+    model = vae.bernoulli_vae(PIXELS, LATENTS, hidden=(HIDDEN,))
+    training.fit(model, data, steps=START + BLOCK + 1, batch_size=batch_size, transform=note, device="cpu")
+
+
+def pythae_trainer() -> Loop:
+    """Pythae's Trainer with its default callbacks; raises ImportError where it is not installed."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+    from pythae.trainers.training_callbacks import TrainingCallback
+
+    logging.disable(logging.INFO)
+
+    class Encoder(BaseEncoder):
+        def __init__(self, net: nn.Module):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            mu, log_variance = self.net(x).chunk(2, -1)
+            return ModelOutput(embedding=mu, log_covariance=log_variance)
+
+    class Decoder(BaseDecoder):
+        def __init__(self, net: nn.Module):
+            super().__init__()
+            self.net = net
+
+        def forward(self, z):
+            return ModelOutput(reconstruction=self.net(z).sigmoid())
+
+    class Note(TrainingCallback):
+        def __init__(self, times: list[float]):
+            self.times = times
+
+        def on_train_step_end(self, training_config, **_):
+            self.times.append(time.perf_counter())
+
+    def train(data: Tensor, batch_size: int, times: list[float]) -> None:
+        encoder, decoder = networks()
+        model = VAE(
+            VAEConfig(input_dim=(PIXELS,), latent_dim=LATENTS, reconstruction_loss="bce"), Encoder(encoder), Decoder(decoder)
+        )
+        images = data[: (START + BLOCK + 1) * batch_size]
+        dataset = BaseDataset(images, torch.zeros(len(images)))
+        with tempfile.TemporaryDirectory() as folder:
+            config = BaseTrainerConfig(
+                output_dir=folder, num_epochs=1, per_device_train_batch_size=batch_size, learning_rate=1e-3, no_cuda=True
+            )
+            BaseTrainer(model, dataset, training_config=config, callbacks=[Note(times)]).train()
+
+    return train
+
+
+def milliseconds(loop: Loop, data: Tensor, batch_size: int) -> float:
+    """The mean time of a step in one block."""
+    times: list[float] = []
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        loop(data, batch_size, times)
+    return 1000 * (times[START + BLOCK] - times[START]) / BLOCK
+
+
+def compare(loops: dict[str, Loop], batch_size: int) -> list[dict]:
+    """One row a loop: its time, and the median and quartiles of its ratio to the bare loops'."""
+    data = (torch.rand((START + BLOCK + 1) * batch_size, PIXELS) < 0.2).float()
+    blocks: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in tqdm(range(ROUNDS), desc=f"batches of {batch_size}"):
+        for name in random.sample(list(loops), len(loops)):
+            blocks[name].append(milliseconds(loops[name], data, batch_size))
+    rows = []
+    for name, times in blocks.items():
+        row = {"loop": name, "batch_size": batch_size, "milliseconds": float(np.median(times))}
+        for key, reference in (("over_bare", "bare"), ("over_bare_fused", "bare, fused Adam")):
+            ratios = np.array(times) / np.array(blocks[reference])
+            row[key] = dict(zip(("low", "median", "high"), np.quantile(ratios, (0.25, 0.5, 0.75)).tolist(), strict=True))
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    loops: dict[str, Loop] = {"bare": bare, "bare, fused Adam": bare_fused, "fit": fit}
+    try:
+        loops[f"pythae {version('pythae')}"] = pythae_trainer()
+    except (ImportError, PackageNotFoundError):
+        print("pythae is not installed: pip install pythae==0.1.2 to have it in the table")
+    machine = {
+        "cores": os.cpu_count(),
+        "threads": THREADS,
+        "load_at_start": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    rows = [row for batch_size in BATCH_SIZES for row in compare(loops, batch_size)]
+    settings = {"rounds": ROUNDS, "steps_a_block": BLOCK, "network": [PIXELS, HIDDEN, LATENTS]}
+    report = {"machine": machine, "settings": settings, "rows": rows}
+    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+
+    print(f"\n{machine['cores']} cores, {THREADS} threads, load {machine['load_at_start']} at the start")
+    print(f"{'one step of':<18}{'batch':>6}{'ms':>8}   {'over a bare loop':<22}{'over one with fused Adam'}")
+    for row in rows:
+        ratios = ["{median:.3f} ({low:.3f} to {high:.3f})".format(**row[key]) for key in ("over_bare", "over_bare_fused")]
+        print(f"{row['loop']:<18}{row['batch_size']:>6}{row['milliseconds']:>8.2f}   {ratios[0]:<22}  {ratios[1]}")
+
+
+if __name__ == "__main__":
+    main()
