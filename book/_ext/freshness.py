@@ -1,7 +1,7 @@
 """Executed pages are never stale: a page runs again when code of the package that it imports, or its stored results, change.
 
 The execution cache knows the cells of a page and nothing else. So each page has a fingerprint, of the modules that its
-cells import (`vaecourse.provenance`) and of `book/results/SLUG*`, kept beside the cache. Where it differs, what the cache
+cells import (`vaecourse.provenance`) and of `book/results/SLUG.*`, kept beside the cache. Where it differs, what the cache
 holds for the page is removed and the page is read again, and therefore executed.
 """
 
@@ -24,7 +24,7 @@ def fingerprint(page: Path) -> str:
     python = TransformerManager().transform_cell(source)
     digest = hashlib.sha256(provenance.code_hash(provenance.imports(python)).encode())
     if chapter := re.fullmatch(r"\d\d_(\w+)", page.stem):
-        for file in sorted(Path(page.parents[0], "results").glob(f"{chapter[1]}*")):
+        for file in sorted(Path(page.parents[0], "results").glob(f"{chapter[1]}.*")):
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
 
