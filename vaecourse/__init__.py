@@ -14,7 +14,9 @@ __all__ = [  # ground floor, then chapters
     "exact_models",
     "explorable",
     "figures",
+    "live",
     "networks",
+    "results",
     "training",
     "vae",
 ]
