@@ -306,6 +306,14 @@ def test_a_spoiled_run_is_never_saved(tmp_path, monkeypatch):
 # Ctrl-C
 
 
+@pytest.fixture
+def handler():
+    """Python's own handler of Ctrl-C, which a test run in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_at(step: int, times: int = 1):
     """A transform that presses Ctrl-C during that step."""
     steps = iter(range(1, 10**6))
@@ -319,23 +327,29 @@ def interrupt_at(step: int, times: int = 1):
     return press
 
 
-def test_ctrl_c_ends_the_run_after_the_step_and_returns_what_was_trained():
-    before = signal.getsignal(signal.SIGINT)
+def test_ctrl_c_ends_the_run_after_the_step_and_returns_what_was_trained(handler):
     model, whole = Toy(), Toy()
     history = fit(model, DATA, steps=10_000, transform=interrupt_at(13))
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is handler
     assert history.interrupted and history.steps == 13 and not model.training
     assert same_history(history, fit(whole, DATA, steps=13)) and same(model, whole)
 
 
-def test_a_second_ctrl_c_interrupts_at_once():
-    before = signal.getsignal(signal.SIGINT)
+def test_a_run_that_ends_by_itself_or_by_an_error_restores_the_handler_too(handler):
+    fit(Toy(), DATA, steps=3)
+    assert signal.getsignal(signal.SIGINT) is handler
+    with pytest.raises(TrainingDiverged):
+        fit(Spoiled(2, np.nan), DATA, steps=3)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_second_ctrl_c_interrupts_at_once(handler):
     with pytest.raises(KeyboardInterrupt):
         fit(Toy(), DATA, steps=100, transform=interrupt_at(5, times=2))
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_ctrl_c_with_a_checkpoint_loses_nothing(tmp_path):
+def test_ctrl_c_with_a_checkpoint_loses_nothing(tmp_path, handler):
     model, whole, file = Toy(), Toy(), tmp_path / "run"
     assert fit(Toy(), DATA, steps=40, transform=interrupt_at(13), checkpoint=file).steps == 13
     history = fit(model, DATA, steps=40, checkpoint=file)
