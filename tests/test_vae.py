@@ -4,6 +4,7 @@ An estimator is held unbiased if its mean lies within 3.9 standard errors of the
 in 10,000, and the seeds are fixed.
 """
 
+from functools import cached_property
 from itertools import combinations
 from math import log, pi, sqrt
 
@@ -73,11 +74,11 @@ class World:
         """E_q f(z)."""
         return integrate.quad(lambda z: self.q.pdf(z) * f(z), *self.bounds, epsabs=1e-11, limit=200)[0]
 
-    @property
+    @cached_property
     def elbo(self) -> float:
         return self.expect(lambda z: self.log_joint(z) - self.q.logpdf(z))
 
-    @property
+    @cached_property
     def evidence(self) -> float:
         return log(integrate.quad(lambda z: np.exp(self.log_joint(z)), -9, 9, points=[-2, 0, 2], epsabs=1e-12)[0])
 
