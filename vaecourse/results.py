@@ -65,10 +65,10 @@ class Results:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a header, shown as a table by a page or a notebook."""
+    """Rows under a header, shown as a table by a page or a notebook; text may be Markdown."""
 
     header: list[str]
-    rows: list[list[str]]
+    rows: list[list[object]]
 
     def _repr_markdown_(self) -> str:
         lines = [self.header, ["---"] * len(self.header), *self.rows]
