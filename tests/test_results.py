@@ -12,7 +12,6 @@ from vaecourse.datasets import DataError
 from vaecourse.experiments import Experiment
 from vaecourse.results import Results, Table
 
-
 REAL_DATA = Path(os.environ.get("VAECOURSE_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
