@@ -4,7 +4,8 @@
 
 trains a 784-512-16 VAE with tanh layers on binary images, on the CPU with two threads. Each loop in turn, in a new order each
 round, trains a new model for a block of steps; the time of a block without its start is compared with that of the bare
-loop's block of the same round, so that what else the machine does weighs on all alike. Writes training.json beside this file.
+loop's block of the same round, so that what else the machine does weighs on all alike. Writes what chapter 7 shows,
+book/results/vae.benchmark.json.
 """
 
 import contextlib
@@ -18,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from vaecourse import training, vae
+from vaecourse import results, training, vae
 
 PIXELS, HIDDEN, LATENTS = 784, 512, 16
 BATCH_SIZES = 64, 256
@@ -195,7 +195,7 @@ def main() -> None:
     rows = [row for batch_size in BATCH_SIZES for row in compare(loops, batch_size)]
     settings = {"rounds": ROUNDS, "steps_a_block": BLOCK, "network": [PIXELS, HIDDEN, LATENTS]}
     report = {"machine": machine, "settings": settings, "rows": rows}
-    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    (results.RESULTS / "vae.benchmark.json").write_text(json.dumps(report, indent=1) + "\n")
 
     print(f"\n{machine['cores']} cores, {THREADS} threads, load {machine['load_at_start']} at the start")
     print(f"{'one step of':<18}{'batch':>6}{'ms':>8}   {'over a bare loop':<22}{'over one with fused Adam'}")
