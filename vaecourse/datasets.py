@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Generator, Tensor
 
+from vaecourse.randomness import uniform
+
 DATA_FOLDER = "VAECOURSE_DATA"
 """The environment variable that names a folder of published files, as in `mnist/train-images-idx3-ubyte.gz`."""
 
@@ -72,9 +74,7 @@ def binarize(pixels: Float[Tensor, "*shape"], generator: Generator | None = None
 
     A generator on another device than the pixels' will do: the noise is drawn there and moved.
     """
-    device = pixels.device if generator is None else generator.device
-    noise = torch.rand(pixels.shape, generator=generator, device=device, dtype=pixels.dtype).to(pixels.device)
-    return (noise < pixels).to(pixels.dtype)
+    return (uniform(pixels.shape, pixels, generator) < pixels).to(pixels.dtype)
 
 
 # The embedded sets. RandomState's stream is frozen by NumPy's policy, so a split never changes.

@@ -12,11 +12,12 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from vaecourse.randomness import normal, uniform
 
-def _noise(draw, shape, like: Tensor, generator: Generator | None) -> Tensor:
-    """Draw on the generator's device, so that a CPU generator serves a model on a GPU, and bring the draw to `like`."""
-    device = like.device if generator is None else generator.device
-    return draw(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+def _batch_axis(shape: tuple[int, ...], parameter: Tensor) -> int | None:
+    """Where the batch lies in a draw: behind `shape`, unless the distribution has no batch."""
+    return len(shape) if parameter.ndim > 1 else None
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Normal:
         `shape` is put before the batch: shape=(k,) draws k times for each data point.
         Equation eq-vae-reparameterization.
         """
-        eps = _noise(torch.randn, (*shape, *self.mu.shape), self.mu, generator)
+        eps = normal((*shape, *self.mu.shape), self.mu, generator, _batch_axis(shape, self.mu))
         return self.mu + self.log_sigma.exp() * eps
 
     def log_prob(self, x: Float[Tensor, "*points dim"]) -> Float[Tensor, "*broadcast"]:
@@ -78,7 +79,7 @@ class Bernoulli:
 
     def sample(self, generator: Generator | None = None, shape: tuple[int, ...] = ()) -> Float[Tensor, "*shape dim"]:
         """Draw zeros and ones; no gradient flows through the draw. `shape` is put before the batch."""
-        u = _noise(torch.rand, (*shape, *self.logits.shape), self.logits, generator)
+        u = uniform((*shape, *self.logits.shape), self.logits, generator, _batch_axis(shape, self.logits))
         return (u < self.mean).to(self.logits.dtype)
 
     def log_prob(self, x: Float[Tensor, "*points dim"]) -> Float[Tensor, "*broadcast"]:
@@ -111,7 +112,7 @@ class Categorical:
 
     def sample(self, generator: Generator | None = None, shape: tuple[int, ...] = ()) -> Int[Tensor, "*shape"]:
         """Draw indices by the Gumbel-max rule; no gradient flows. `shape` is put before the batch."""
-        u = _noise(torch.rand, (*shape, *self.logits.shape), self.logits, generator)
+        u = uniform((*shape, *self.logits.shape), self.logits, generator, _batch_axis(shape, self.logits))
         gumbel = -(-u.clamp_min(torch.finfo(u.dtype).tiny).log()).log()
         return (self.logits + gumbel).argmax(-1)
 

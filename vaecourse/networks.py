@@ -1,6 +1,7 @@
 """The few networks the chapters share. A probabilistic network returns a distribution, not a tensor of numbers."""
 
 from itertools import pairwise
+from math import prod
 
 import torch
 from jaxtyping import Float
@@ -55,3 +56,56 @@ class BernoulliNetwork(nn.Module):
     def forward(self, x: Float[Tensor, "*batch features"]) -> Bernoulli:
         """The coin flips for each input, (*batch, features) -> Bernoulli over (*batch, dim)."""
         return Bernoulli(self.net(x))
+
+
+class OnImages(nn.Module):
+    """A network over images that is given rows of pixels: (*batch, features), whatever the batch's axes.
+
+    `shape` is what each row is reshaped to, (channels, height, width); the network's output is flattened to a row again.
+    """
+
+    def __init__(self, shape: tuple[int, ...], net: nn.Module):
+        super().__init__()
+        self.shape, self.net = tuple(shape), net
+
+    def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch outputs"]:
+        """Reshape, apply, flatten. Raises ValueError where rows do not have the shape's number of pixels."""
+        if x.shape[-1] != prod(self.shape):
+            raise ValueError(f"rows must have {prod(self.shape)} entries, for images {self.shape}; got shape {tuple(x.shape)}")
+        images = x.reshape(-1, *self.shape)
+        return self.net(images).reshape(*x.shape[:-1], -1)
+
+
+def conv_encoder(
+    shape: tuple[int, int, int], outputs: int, width: int = 32, halvings: int = 2, activation: type[nn.Module] = nn.SiLU
+) -> OnImages:
+    """Rows of pixels of images (channels, height, width) -> rows of `outputs` numbers.
+
+    Convolutions of stride 2 halve the sides and double the width, which starts at `width`; then one linear layer. Raises
+    ValueError where a side is not a multiple of 2^halvings.
+    """
+    channels, height, breadth = _halved(shape, width, halvings)
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise([shape[0], *channels]):
+        layers += [nn.Conv2d(fan_in, fan_out, 4, stride=2, padding=1), activation()]
+    return OnImages(shape, nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * height * breadth, outputs)))
+
+
+def conv_decoder(
+    inputs: int, shape: tuple[int, int, int], width: int = 32, halvings: int = 2, activation: type[nn.Module] = nn.SiLU
+) -> nn.Sequential:
+    """Rows of `inputs` numbers -> rows of pixels of images (channels, height, width): `conv_encoder` turned round."""
+    channels, height, breadth = _halved(shape, width, halvings)
+    first = (channels[-1], height, breadth)
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise([*reversed(channels), shape[0]]):
+        layers += [nn.ConvTranspose2d(fan_in, fan_out, 4, stride=2, padding=1), activation()]
+    return nn.Sequential(nn.Linear(inputs, prod(first)), activation(), OnImages(first, nn.Sequential(*layers[:-1])))
+
+
+def _halved(shape: tuple[int, int, int], width: int, halvings: int) -> tuple[list[int], int, int]:
+    """The channels of each level, and the height and width of the smallest."""
+    _, height, breadth = shape
+    if halvings < 1 or height % 2**halvings or breadth % 2**halvings:
+        raise ValueError(f"{halvings} halvings need sides that are multiples of {2**halvings}; images are {height} x {breadth}")
+    return [width * 2**level for level in range(halvings)], height >> halvings, breadth >> halvings

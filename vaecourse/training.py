@@ -9,6 +9,11 @@ A model is an `nn.Module` that says what its loss is:
 
 All randomness comes from the generator, and what must outlive a stop is a parameter or a buffer: so a resumed run equals an
 uninterrupted one.
+
+Several GPUs, or several machines: start the same script with `torchrun --nproc-per-node 4 script.py`. Each process takes
+`batch_size` points a step, and the run is that of one process with batches `processes.count()` times as large: noise drawn by
+`randomness` or `distributions` is that of the whole batch. Sums over a batch, for a moving average, go through
+`processes.total`. Process 0 writes the checkpoint.
 """
 
 import json
@@ -16,6 +21,7 @@ import os
 import signal
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -28,8 +34,14 @@ from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Adam, Optimizer
 from tqdm import tqdm
+
+from vaecourse import processes, randomness
+
+Data = Tensor | tuple[Tensor, ...]
+"""Data points are the rows of a tensor, or of several of one length, as (images, labels)."""
 
 READ_EVERY = 50  # steps between two readings of the losses: a reading waits for the device
 CHECKPOINT_SECONDS = 30.0
@@ -94,8 +106,11 @@ class History:
 
 
 def default_device() -> torch.device:
-    """The GPU where CUDA has one, else the CPU. Apple's MPS is experimental: ask for it by device="mps"."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU where CUDA has one, else the CPU; each process of several has its own GPU.
+
+    Apple's MPS is experimental: ask for it by device="mps".
+    """
+    return torch.device("cuda", processes.local_gpu()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def turns_of(model: nn.Module) -> list[Turn]:
@@ -113,6 +128,31 @@ def turns_of(model: nn.Module) -> list[Turn]:
     return turns
 
 
+class _Move(nn.Module):
+    """A turn as a module whose forward pass is its loss, since the wrapper for several processes sees `forward` alone."""
+
+    def __init__(self, turn: Turn):
+        super().__init__()
+        self.own = nn.ParameterList(turn.parameters)
+        self.loss = turn.loss
+
+    def forward(self, batch: Tensor | tuple[Tensor, ...], generator: Generator) -> dict[str, Tensor]:
+        return self.loss(batch, generator)
+
+
+def _loss_of(turn: Turn) -> Callable[..., dict[str, Tensor]]:
+    """The turn's loss; where there are several processes, one whose gradients are averaged over all."""
+    return DistributedDataParallel(_Move(turn)) if processes.count() > 1 else turn.loss
+
+
+def _each(function: Callable[[Tensor], Tensor], data: Data) -> Data:
+    return tuple(map(function, data)) if isinstance(data, tuple) else function(data)
+
+
+def _tensors(data: Data) -> tuple[Tensor, ...]:
+    return data if isinstance(data, tuple) else (data,)
+
+
 @dataclass
 class Run:
     """A run between two steps: all that the next step depends on, and what was recorded so far."""
@@ -126,13 +166,18 @@ class Run:
     _read: dict[str, list[float]] = field(default_factory=dict)
     _unread: dict[str, list[Tensor]] = field(default_factory=dict)
 
-    def next_batch(self, data: Tensor, batch_size: int) -> Tensor:
+    def next_batch(self, data: Data, batch_size: int) -> Data:
         """The next points of an endless stream of shuffled passes over the data: every batch is full."""
-        while len(self.order) < batch_size:
-            shuffled = torch.randperm(len(data), generator=self.generator, device=data.device)
+        whole, points = batch_size * processes.count(), _tensors(data)[0]
+        while len(self.order) < whole:
+            shuffled = torch.randperm(len(points), generator=self.generator, device=points.device)
             self.order = torch.cat([self.order, shuffled])
-        index, self.order = self.order[:batch_size], self.order[batch_size:]
-        return data[index]
+        index, self.order = processes.share(self.order[:whole]), self.order[whole:]
+        return _each(lambda rows: rows[index], data)
+
+    def agreed(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; several processes ask each other at readings only."""
+        return not (processes.count() > 1 and self.step % READ_EVERY) and processes.any_asks(flag, self.order.device)
 
     def record(self, losses: dict[str, Tensor]) -> None:
         """Keep a step's losses on the device, unread."""
@@ -146,7 +191,8 @@ class Run:
         """
         if not self._unread:
             return
-        fresh = {name: torch.stack(values).tolist() for name, values in self._unread.items()}
+        means = {name: processes.total(torch.stack(values)) / processes.count() for name, values in self._unread.items()}
+        fresh = {name: values.tolist() for name, values in means.items()}
         self._unread = {}
         done = len(next(iter(self._read.values()), []))
         for name, values in fresh.items():
@@ -176,6 +222,8 @@ class Run:
         tensors |= {f"history.{name}": torch.tensor(values, dtype=torch.float64) for name, values in self._read.items()}
         tensors |= {"generator": self.generator.get_state(), "order": self.order}
         note = {"step": self.step, "seconds": self.seconds, "identity": identity, "groups": groups, "parts": list(self._read)}
+        if processes.rank() > 0:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         partial_file = path.with_name(path.name + ".partial")
         copies = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
@@ -221,57 +269,75 @@ class Run:
         self.step, self.seconds = note["step"], note["seconds"]
 
 
-def _check(model: nn.Module, data: Tensor, steps: int, batch_size: int) -> None:
+def _check(model: nn.Module, data: Data, steps: int, batch_size: int) -> None:
     if not (hasattr(model, "loss") or hasattr(model, "turns")):
         raise TypeError(f"{type(model).__name__} has neither loss(batch, generator) nor turns(): training needs one of them")
-    if not isinstance(data, Tensor) or not data.is_floating_point():
-        kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
-        raise TypeError(f"data must be a tensor of floats, one row a data point; got {kind}. Integer pixels: data / 255")
-    if len(data) == 0:
-        raise ValueError("data is empty: there is nothing to train on")
-    if not data.isfinite().all():
-        bad = (~data.isfinite()).reshape(len(data), -1).any(1).nonzero()[0].item()
-        raise ValueError(f"data must be finite; row {bad} is the first with NaN or infinity")
+    for part in _tensors(data):
+        if not isinstance(part, Tensor) or not (part.is_floating_point() or part.dtype == torch.int64):
+            kind = part.dtype if isinstance(part, Tensor) else type(part).__name__
+            raise TypeError(
+                f"data must be a tensor of floats (or of int64: labels, codes), one row a data point, or a tuple of such; "
+                f"got {kind}. Integer pixels: data / 255"
+            )
+        if len(part) == 0:
+            raise ValueError("data is empty: there is nothing to train on")
+        if not part.isfinite().all():
+            bad = (~part.isfinite()).reshape(len(part), -1).any(1).nonzero()[0].item()
+            raise ValueError(f"data must be finite; row {bad} is the first with NaN or infinity")
+    if len({len(part) for part in _tensors(data)}) > 1:
+        raise ValueError(f"tensors of one data set have one row a data point; got {[len(part) for part in data]} rows")
     if steps < 1 or batch_size < 1:
         raise ValueError(f"steps and batch_size must be at least 1, got {steps} and {batch_size}")
 
 
+def _fingerprint(data: Data) -> str:
+    """The shape of the data and a checksum of their content."""
+    parts = [f"{list(part.shape)} {zlib.crc32(part.detach().cpu().contiguous().numpy()):08x}" for part in _tensors(data)]
+    return ", ".join(parts)
+
+
 def train(
     model: nn.Module,
-    data: Shaped[Tensor, "n ..."],
+    data: Data,
     *,
     steps: int,
     batch_size: int = 100,
     seed: int = 0,
-    transform: Callable[[Tensor, Generator], Tensor] | None = None,
+    transform: Callable[[Data, Generator], Data] | None = None,
     optimizer: Callable[[list[nn.Parameter]], Optimizer] = adam,
     device: torch.device | str | None = None,
     checkpoint: Path | str | None = None,
 ) -> Iterator[Run]:
     """Train in place, yielding the run after each step, so that a plot or a test can ride on it.
 
-    data: one row a data point; it moves to the device whole. transform(batch, generator): what to make of a batch before
-    each step, for instance `datasets.binarize`. checkpoint: a file; where it exists the run goes on from it, to the bit.
+    data: one row a data point, or a tuple of tensors with one row a data point each; they move to the device whole.
+    transform(batch, generator): what to make of a batch before each step, for instance `datasets.binarize`. checkpoint: a
+    file, on a disk that all processes see; where it exists the run goes on from it, to the bit.
     steps counts from the very beginning, resumed or not; a run already finished is yielded once, as it is.
     The model trains on `device`, by default a GPU where there is one, and comes back to where it was when the run ends.
     Raises TrainingDiverged, CheckpointMismatch, and ValueError or TypeError for data or numbers that cannot be right.
     """
     _check(model, data, steps, batch_size)
+    processes.join()
     device = torch.device(device) if device else default_device()
-    home = next(model.parameters()).device
-    model, data = model.to(device), data.to(device)
-    turns, after_step = turns_of(model), getattr(model, "after_step", None)
-    optimizers = {turn.name: optimizer(turn.parameters) for turn in turns}
-    generator = torch.Generator(device).manual_seed(seed)
-    run = Run(model, optimizers, generator, order=torch.empty(0, dtype=torch.int64, device=device))
-
-    identity = {"model": type(model).__name__, "seed": seed, "batch_size": batch_size, "data shape": list(data.shape)}
-    identity |= {f"optimizer {name}".strip(): " ".join(repr(optimizer).split()) for name, optimizer in optimizers.items()}
     path = Path(checkpoint) if checkpoint else None
-    if path and path.exists():
-        run.restore(path, identity)
-    saved = time.monotonic()
+    identity = {"model": type(model).__name__, "seed": seed, "batch_size": batch_size * processes.count()}
+    if path:
+        identity["data"] = _fingerprint(data)
+    home = next(model.parameters()).device
+    model, data = model.to(device), _each(lambda part: part.to(device), data)
     try:
+        processes.agree(model)
+        turns, after_step = turns_of(model), getattr(model, "after_step", None)
+        moves = [(turn, _loss_of(turn)) for turn in turns]
+        optimizers = {turn.name: optimizer(turn.parameters) for turn in turns}
+        identity |= {f"optimizer {name}".strip(): " ".join(repr(o).split()) for name, o in optimizers.items()}
+        generator = randomness.generator(seed, device)
+        run = Run(model, optimizers, generator, order=torch.empty(0, dtype=torch.int64, device=device))
+        if path and path.exists():
+            run.restore(path, identity)
+        processes.wait()  # until all have read the file, before one writes it
+        saved = time.monotonic()
         if run.step >= steps:
             yield run
         while run.step < steps:
@@ -282,8 +348,8 @@ def train(
             if transform:
                 batch = transform(batch, generator)
             recorded = {}
-            for turn in turns:
-                losses = turn.loss(batch, generator)
+            for turn, loss in moves:
+                losses = loss(batch, generator)
                 optimizers[turn.name].zero_grad()
                 losses["loss"].backward(inputs=turn.parameters)
                 optimizers[turn.name].step()
@@ -296,7 +362,7 @@ def train(
             if run.step % READ_EVERY == 0 or run.step == steps:
                 run.read()
             run.seconds += time.perf_counter() - started
-            if path and (run.step == steps or time.monotonic() - saved > CHECKPOINT_SECONDS):
+            if path and (run.step == steps or run.agreed(time.monotonic() - saved > CHECKPOINT_SECONDS)):
                 run.save(path, identity)
                 saved = time.monotonic()
             yield run
@@ -327,7 +393,7 @@ def _stop_between_steps() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def fit(model: nn.Module, data: Shaped[Tensor, "n ..."], *, steps: int, progress: bool = True, **settings) -> History:
+def fit(model: nn.Module, data: Data, *, steps: int, progress: bool = True, **settings) -> History:
     """Train to the end, showing loss and parts as they fall; return the history. The settings are those of `train`.
 
     Ctrl-C (the stop button of a notebook) ends the run after the step at hand and returns what was trained.
@@ -335,7 +401,7 @@ def fit(model: nn.Module, data: Shaped[Tensor, "n ..."], *, steps: int, progress
     run = None
     with (
         _stop_between_steps() as stop,
-        tqdm(total=steps, disable=not progress, unit="step", mininterval=0.5) as bar,
+        tqdm(total=steps, disable=not progress or processes.rank() > 0, unit="step", mininterval=0.5) as bar,
         closing(train(model, data, steps=steps, **settings)) as run_steps,
     ):
         for run in run_steps:
@@ -343,7 +409,7 @@ def fit(model: nn.Module, data: Shaped[Tensor, "n ..."], *, steps: int, progress
                 recent = {name: np.mean(values[-READ_EVERY:]) for name, values in run._read.items()}
                 bar.set_postfix({name: f"{value:.4g}" for name, value in recent.items()}, refresh=False)
                 bar.update(run.step - bar.n)
-            if stop.is_set():
+            if run.agreed(stop.is_set()):
                 break
     model.eval()
     history = run.history
