@@ -8,7 +8,7 @@ from scipy import stats
 from torch import nn
 
 from vaecourse.distributions import Bernoulli, Normal
-from vaecourse.networks import BernoulliNetwork, GaussianNetwork, mlp
+from vaecourse.networks import BernoulliNetwork, GaussianNetwork, OnImages, conv_decoder, conv_encoder, mlp
 
 
 def test_mlp_has_the_widths_it_is_given_and_an_activation_between_only():
@@ -70,3 +70,30 @@ def test_a_bernoulli_network_outputs_logits():
     x = torch.randn(5, 2, 3)
     p = BernoulliNetwork(net)(x)
     assert isinstance(p, Bernoulli) and torch.equal(p.logits, net(x))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 24)])
+def test_convolutions_take_and_give_rows_for_any_axes_of_the_batch(shape):
+    pixels = shape[0] * shape[1] * shape[2]
+    encoder, decoder = conv_encoder(shape, 5, width=4), conv_decoder(5, shape, width=4)
+    x = torch.rand(2, 3, pixels)
+    codes = encoder(x)
+    assert codes.shape == (2, 3, 5) and decoder(codes).shape == (2, 3, pixels)
+    assert torch.allclose(codes[1, 2], encoder(x[1, 2]), atol=1e-6), "each row is an image of its own"
+
+
+def test_a_row_is_reshaped_to_its_image_row_by_row():
+    x = torch.arange(12.0).expand(2, 12)
+    assert torch.equal(OnImages((1, 3, 4), nn.AvgPool2d((3, 4)))(x), torch.full((2, 1), 5.5))
+    assert torch.equal(OnImages((3, 2, 2), nn.AvgPool2d(2))(x), torch.tensor([1.5, 5.5, 9.5]).expand(2, 3))
+
+
+@pytest.mark.parametrize("network", [lambda: conv_encoder((1, 10, 8), 3), lambda: conv_decoder(3, (1, 8, 10))])
+def test_sides_that_cannot_be_halved_are_an_error(network):
+    with pytest.raises(ValueError, match=r"2 halvings need sides that are multiples of 4; images are (10 x 8|8 x 10)"):
+        network()
+
+
+def test_rows_of_another_image_are_an_error_with_both_sizes():
+    with pytest.raises(ValueError, match=r"rows must have 64 entries, for images \(1, 8, 8\); got shape \(2, 49\)"):
+        conv_encoder((1, 8, 8), 3)(torch.zeros(2, 49))

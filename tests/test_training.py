@@ -134,6 +134,32 @@ def test_batches_are_full_and_visit_each_point_once_a_pass(batch_size):
     assert any(not torch.equal(one, points[:, 0]) for one in passes)
 
 
+class Labeled(nn.Module):
+    """A model that keeps the points and labels that it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.w, self.seen = nn.Parameter(torch.ones(())), []
+
+    def loss(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        points, labels = batch
+        self.seen.append((points, labels))
+        return {"loss": (self.w * points).mean() ** 2}
+
+
+def test_several_tensors_are_shuffled_together_and_keep_their_types():
+    model, labels = Labeled(), torch.arange(len(DATA))
+    fit(model, (DATA, labels), steps=6, batch_size=5, transform=lambda batch, noise: (2 * batch[0], batch[1]))
+    for points, own in model.seen:
+        assert own.dtype == torch.int64 and torch.equal(points, 2 * DATA[own])
+
+
+def test_whole_numbers_may_be_data():
+    model = Toy()
+    model.loss = lambda batch, generator: {"loss": model.net[3].bias.sum() * (batch.dtype == torch.int64)}
+    assert len(fit(model, torch.arange(12).reshape(6, 2), steps=2, batch_size=3)["loss"]) == 2
+
+
 def test_a_seed_gives_the_same_run_again_and_another_seed_another():
     models = Toy(), Toy(), Toy()
     histories = [fit(model, DATA, steps=20, seed=seed) for model, seed in zip(models, (3, 3, 4), strict=True)]
@@ -534,7 +560,8 @@ Larger.__name__ = "Toy"
     [
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"batch_size": 9}, "batch_size is 8 there and 9 here"),
-        ({"data": DATA[:20]}, r"data shape is \[23, 3\] there and \[20, 3\] here"),
+        ({"data": DATA[:20]}, r"data is \[23, 3\] \w+ there and \[20, 3\] \w+ here"),
+        ({"data": DATA + 1}, r"data is \[23, 3\] \w+ there and \[23, 3\] \w+ here"),
         ({"model": Other}, "model is Toy there and Other here"),
         ({"model": Larger}, "holds a model of another shape"),
         ({"optimizer": partial(SGD, lr=0.1)}, "optimizer is Adam .* there and SGD"),
@@ -569,8 +596,10 @@ def test_a_checkpoint_of_a_game_with_other_players_is_refused(tmp_path):
         (torch.zeros(0, 3), ValueError, "data is empty"),
         (torch.tensor([[0.0] * 3, [1.0, torch.nan, 0.0]]), ValueError, "row 1 is the first with NaN or infinity"),
         (torch.tensor([[0.0] * 3, [0.0] * 3, [torch.inf] * 3]), ValueError, "row 2 is the first with NaN or infinity"),
+        ((DATA, torch.zeros(22, dtype=torch.int64)), ValueError, r"one row a data point; got \[23, 22\] rows"),
+        ((DATA, [0] * 23), TypeError, "got list"),
     ],
-    ids=["list", "integers", "empty", "nan", "infinity"],
+    ids=["list", "integers", "empty", "nan", "infinity", "labels missing", "labels in a list"],
 )
 def test_data_that_cannot_be_right_are_refused_before_the_first_step(data, error, message, no_shape_checks):
     with pytest.raises(error, match=message):
@@ -591,6 +620,15 @@ def test_a_model_without_a_loss_is_an_error_that_says_what_is_missing():
 # Devices
 
 
+def test_a_model_whose_checkpoint_is_refused_comes_home(tmp_path, monkeypatch):
+    fit(Toy(), DATA, steps=5, checkpoint=tmp_path / "run")
+    model, moves = Toy(), []
+    monkeypatch.setattr(model, "to", lambda device: moves.append(device) or model)
+    with pytest.raises(CheckpointMismatch):
+        fit(model, DATA, steps=9, seed=1, checkpoint=tmp_path / "run", device="cpu")
+    assert len(moves) == 2 and moves[-1] == torch.device("cpu")
+
+
 def test_the_device_is_cuda_where_there_is_one_else_the_cpu_and_never_mps_by_itself(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     for available, kind in ((True, "cuda"), (False, "cpu")):
@@ -598,6 +636,7 @@ def test_the_device_is_cuda_where_there_is_one_else_the_cpu_and_never_mps_by_its
         assert training.default_device().type == kind
 
 
+@pytest.mark.gpu
 @needs_cuda
 def test_a_run_on_a_gpu_copies_nothing_to_the_host_between_readings_and_brings_the_model_home():
     model = Toy()
@@ -611,6 +650,7 @@ def test_a_run_on_a_gpu_copies_nothing_to_the_host_between_readings_and_brings_t
     assert not model.average.is_cuda and len(run.history["loss"]) == 120
 
 
+@pytest.mark.gpu
 @needs_cuda
 def test_a_run_on_a_gpu_resumes(tmp_path):
     model, file = Toy(), tmp_path / "run"

@@ -560,6 +560,7 @@ def test_what_is_drawn_depends_on_the_generator_alone(draw, digits):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+@pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("draw", DRAWING.values(), ids=DRAWING)
 def test_images_and_generators_on_the_cpu_serve_a_model_on_a_gpu(draw, digits):

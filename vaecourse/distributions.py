@@ -87,7 +87,8 @@ class Bernoulli:
 
         A log-probability for binary x only. For grey x in (0, 1) it is a cross-entropy and no likelihood.
         """
-        return (x * self.logits - functional.softplus(self.logits)).sum(-1)
+        x, logits = torch.broadcast_tensors(x, self.logits)
+        return -functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """-E[log q] in nats, summed over coordinates."""
