@@ -1,0 +1,31 @@
+"""AVAE, and the three ways of joining a critic to a generator that it is measured against: GAN, VAE/GAN and BiGAN.
+
+Images are rows of pixels, (batch, pixels), codes are rows, (batch, latents). Losses are in nats per image, averaged over the
+batch. Each model has several players (`turns()`), and trains by `training.fit` like any other.
+"""
+
+from vaecourse.avae.avae import AVAE
+from vaecourse.avae.bigan import BiGAN
+from vaecourse.avae.critic import Critic, PairCritic, critic_loss, log_ratio, non_saturating, optimal_logit, saturating
+from vaecourse.avae.gan import GAN
+from vaecourse.avae.images import conv_avae, conv_bigan, conv_gan, conv_vae, conv_vae_gan
+from vaecourse.avae.vae_gan import VAEGAN
+
+__all__ = [
+    "AVAE",
+    "GAN",
+    "VAEGAN",
+    "BiGAN",
+    "Critic",
+    "PairCritic",
+    "conv_avae",
+    "conv_bigan",
+    "conv_gan",
+    "conv_vae",
+    "conv_vae_gan",
+    "critic_loss",
+    "log_ratio",
+    "non_saturating",
+    "optimal_logit",
+    "saturating",
+]

@@ -1,0 +1,99 @@
+"""The critic: a classifier of real images against generated ones, and what it can tell of their densities.
+
+Its output is a logit; C(x) = sigmoid(logit) is the probability that x is real. The best critic of a generator has
+C = p_data / (p_data + p_G), so that -logit is log p_G(x) / p_data(x), in nats: a density ratio, learned from samples alone.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+Logits = Float[Tensor, " batch"]
+
+
+def critic_loss(real: Logits, fake: Float[Tensor, " others"]) -> Float[Tensor, ""]:
+    """-V: the cross-entropy of telling real from generated, E[-log C(x)] + E[-log(1 - C(x_G))], in nats.
+
+    Both kinds weigh the same, however many there are of each. At the best critic V = 2 JS(p_data, p_G) - log 4.
+    Raises ValueError where one of the two is empty.
+    Equations eq-avae-critic-loss, eq-avae-gan-value; Goodfellow et al. (2014), equation 1 and theorem 1.
+    """
+    if not len(real) or not len(fake):
+        raise ValueError(f"a critic compares real and generated images: it was given {len(real)} and {len(fake)}")
+    return functional.softplus(-real).mean() + functional.softplus(fake).mean()
+
+
+def optimal_logit(log_p_data: Float[Tensor, "*points"], log_p_G: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
+    """The best critic's logit where both densities are known: C = p_data / (p_data + p_G).
+
+    Equation eq-avae-optimal-critic; Goodfellow et al. (2014), proposition 1.
+    """
+    return log_p_data - log_p_G
+
+
+# What a generator may minimize: one number per generated image, from the critic's logit.
+
+
+def saturating(fake: Logits) -> Logits:
+    """log(1 - C(x_G)), the other side of the critic's game; flat where the critic is sure (eq-avae-gan-value)."""
+    return -functional.softplus(fake)
+
+
+def non_saturating(fake: Logits) -> Logits:
+    """-log C(x_G): the same fixed point as the game's, and a slope where the critic is sure (eq-avae-non-saturating).
+
+    Goodfellow et al. (2014), section 3.
+    """
+    return functional.softplus(-fake)
+
+
+def log_ratio(fake: Logits) -> Logits:
+    """-logit C(x_G), which is log p_G / p_data at the best critic, and in the mean KL(p_G || p_data).
+
+    Equation eq-avae-log-ratio; an estimate of the divergence without bias only as far as the critic is at its best.
+    """
+    return -fake
+
+
+class Critic(nn.Module):
+    """The logit of "real", one per image: `head` of the features that `body` finds.
+
+    body: (batch, pixels) -> (batch, features); head: (batch, features) -> (batch, 1).
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module):
+        super().__init__()
+        self.body, self.head = body, head
+
+    def forward(self, x: Float[Tensor, "batch pixels"]) -> Logits:
+        """logit C(x)."""
+        return self.judge(self.body(x))
+
+    def judge(self, features: Float[Tensor, "batch features"]) -> Logits:
+        """The logit, from features already at hand."""
+        return self.head(features).squeeze(-1)
+
+    def loss(
+        self,
+        batch: tuple[Float[Tensor, "batch pixels"], Float[Tensor, "others pixels"]],
+        generator: Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """-V for (real, generated) images (eq-avae-critic-loss), in one pass; so a critic may be trained alone, too."""
+        real, fake = self(torch.cat(batch)).split([len(part) for part in batch])
+        return {"loss": critic_loss(real, fake)}
+
+
+class PairCritic(nn.Module):
+    """The logit of "real, with its own code", one per pair of image and code.
+
+    body: (batch, pixels) -> (batch, features); head: (batch, features + latents) -> (batch, 1).
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module):
+        super().__init__()
+        self.body, self.head = body, head
+
+    def forward(self, x: Float[Tensor, "batch pixels"], z: Float[Tensor, "batch latents"]) -> Logits:
+        """logit C(x, z)."""
+        return self.head(torch.cat([self.body(x), z], -1)).squeeze(-1)
