@@ -1,0 +1,237 @@
+"""Principal component analysis, against scikit-learn, random subspaces, numeric search, and the likelihood of its model."""
+
+from math import pi
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize
+from sklearn import decomposition
+from torch import Tensor
+
+from vaecourse import datasets, pca
+from vaecourse.exact_models import ProbabilisticPCA
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def table(n: int = 60, pixels: int = 7, seed: int = 0) -> Tensor:
+    """Rows with a mean, and with directions of unequal variance."""
+    noise = generator(seed)
+    mixing = torch.randn(pixels, pixels, generator=noise, dtype=torch.float64) * torch.linspace(0.2, 2, pixels)
+    return torch.randn(n, pixels, generator=noise, dtype=torch.float64) @ mixing + 3
+
+
+@pytest.fixture(scope="module")
+def digits() -> Tensor:
+    return datasets.load("digits").train.double()
+
+
+METHODS = [pca.eigen, pca.svd]
+
+
+@pytest.mark.equation("eq-pca-eigenvectors", oracle="scikit-learn")
+@pytest.mark.equation("eq-pca-svd", oracle="scikit-learn")
+@pytest.mark.equation("eq-pca-encoder", oracle="scikit-learn")
+@pytest.mark.equation("eq-pca-decoder", oracle="scikit-learn")
+@pytest.mark.parametrize("method", METHODS)
+def test_components_codes_and_reconstructions_are_scikit_learns(method, digits):
+    ours, theirs = method(digits, 16), decomposition.PCA(16, svd_solver="full").fit(digits.numpy())
+    signs = torch.from_numpy(np.sign((theirs.components_ * ours.components.T.numpy()).sum(1)))
+    assert np.allclose(ours.components.T * signs[:, None], theirs.components_, atol=1e-8)
+    assert np.allclose(ours.encode(digits) * signs, theirs.transform(digits.numpy()), atol=1e-8)
+    reconstructed = theirs.inverse_transform(theirs.transform(digits.numpy()))
+    assert np.allclose(ours.reconstruct(digits), reconstructed, atol=1e-8)
+    n = len(digits)
+    assert np.allclose(ours.variances[:16] * n / (n - 1), theirs.explained_variance_, atol=1e-10)
+    assert np.allclose(ours.explained[:16], theirs.explained_variance_ratio_.cumsum(), atol=1e-10)
+
+
+def test_sixteen_components_keep_84_9_percent_of_the_digits_variance():
+    data = datasets.load("digits")
+    images = torch.cat([data.train, data.test]).double()
+    assert pca.svd(images, 16).explained[15].item() == pytest.approx(0.849, abs=5e-4)
+
+
+@pytest.mark.equation("eq-pca-dropped", oracle="the error measured on the data")
+@pytest.mark.equation("eq-pca-error", oracle="numpy's least squares")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(60, 7), (5, 7)], ids=["many data", "fewer data than pixels"])
+def test_the_error_of_k_components_is_the_sum_of_the_variances_dropped(method, shape):
+    x = table(*shape)
+    basis = method(x, min(shape))
+    assert basis.error_by_rank[0].item() == pytest.approx(((x - x.mean(0)) ** 2).sum(-1).mean().item())
+    for k in range(1, min(shape) + 1):
+        cut = basis.truncated(k)
+        own = (x - cut.mean).numpy()
+        z, *_ = np.linalg.lstsq(cut.components.numpy(), own.T, rcond=None)  # the nearest point of the subspace
+        nearest = ((own.T - cut.components.numpy() @ z) ** 2).sum(0)
+        assert np.allclose(cut.error(x), nearest, atol=1e-9)
+        assert basis.error_by_rank[k].item() == pytest.approx(nearest.mean(), abs=1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 6))
+def test_no_subspace_through_any_point_loses_less(seed, k):
+    x = table()
+    U, _ = torch.linalg.qr(torch.randn(7, k, generator=generator(seed), dtype=torch.float64))
+    other = pca.PCA(x.mean(0) + 0.1 * torch.randn(7, generator=generator(seed + 1), dtype=torch.float64), U, torch.ones(7))
+    assert other.error(x).mean() > pca.eigen(x, k).error(x).mean()
+
+
+def test_a_numeric_search_over_any_linear_code_finds_no_smaller_error():
+    """The encoder and the decoder free, neither orthogonal nor tied."""
+    x = table(pixels=3)
+    centered = (x - x.mean(0)).numpy()
+
+    def error(weights):
+        encoder, decoder = weights.reshape(2, 3, 1)
+        return ((centered - centered @ encoder @ decoder.T) ** 2).sum(-1).mean()
+
+    starts = np.random.RandomState(0).randn(3, 6)
+    found = min(optimize.minimize(error, start, method="L-BFGS-B").fun for start in starts)
+    assert found == pytest.approx(pca.eigen(x, 1).error_by_rank[1].item(), rel=1e-5)
+
+
+def test_the_basis_is_orthonormal_and_its_codes_are_uncorrelated_but_need_not_be_independent():
+    t = torch.linspace(0, 2 * pi, 1001, dtype=torch.float64)[:-1]
+    circle = torch.stack([2 * t.cos(), t.sin()], -1)
+    basis = pca.svd(circle, 2)
+    z = basis.encode(circle)
+    assert torch.allclose(basis.components.T @ basis.components, torch.eye(2, dtype=torch.float64))
+    assert torch.cov(z.T)[0, 1].abs() < 1e-12
+    assert torch.corrcoef((z**2).T)[0, 1] < -0.99, "the square of one code tells that of the other"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_direction_points_where_its_largest_entry_is_positive_so_that_runs_agree(method):
+    x = table()
+    U = method(x, 7).components
+    assert (U.gather(0, U.abs().argmax(0, keepdim=True)) > 0).all()
+    assert torch.allclose(U, method(x.flip(0), 7).components, atol=1e-8)
+
+
+def test_by_singular_values_small_variances_keep_digits_that_the_covariance_loses():
+    x = torch.diag(torch.tensor([1.0, 1e-5])) @ torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    x = torch.cat([x, -x])  # float32: variances 1 and 1e-10
+    assert pca.svd(x, 2).variances[1].item() == pytest.approx(1e-10, rel=1e-3)
+    assert pca.eigen(x, 2).variances[1].item() != pytest.approx(1e-10, rel=1e-3)
+
+
+def test_a_random_subspace_holds_the_leading_components_of_large_data(digits):
+    exact, near = pca.svd(digits, 8), pca.randomized(digits, 8, generator())
+    assert near.error(digits).mean().item() == pytest.approx(exact.error(digits).mean().item(), rel=1e-4)
+    cosines = torch.linalg.svdvals(exact.components.T @ near.components)
+    assert cosines.min() > 1 - 1e-3
+    assert near.error(digits).mean() >= exact.error(digits).mean()
+
+
+# Failures
+
+
+def test_a_figure_in_another_unit_becomes_the_first_component():
+    x, names = pca.shares(5000, generator())
+    assert len(names) == x.shape[1] == 8
+    assert torch.allclose(x.var(0), torch.ones(8), atol=0.1)
+    assert pca.eigen(x, 1).components[-1, 0] ** 2 < 0.01
+    x[:, -1] *= 10
+    assert pca.eigen(x, 1).components[-1, 0] ** 2 > 0.99
+
+
+def test_two_components_hold_most_of_the_companies_and_the_first_is_size():
+    basis = pca.eigen(pca.shares(20_000, generator())[0], 2)
+    loadings = torch.tensor([[0.95, 0.9, 0.9, 0.9, 0.8, 0.5, 0.3, 0.1], [0.1, 0.3, -0.1, 0.4, 0.0, 0.75, -0.6, -0.3]])
+    covariance = loadings.T @ loadings + torch.diag(1 - (loadings**2).sum(0))
+    assert torch.allclose(basis.variances[:2], torch.linalg.eigvalsh(covariance).flip(0)[:2], rtol=0.05)
+    assert basis.components[:4, 0].min() > 0.35
+
+
+def test_no_line_fits_a_spiral_though_one_number_tells_its_points():
+    x = pca.spiral(2000, noise=0.0, generator=generator())
+    assert pca.svd(x, 1).explained[0] < 0.8
+    radius = x.norm(dim=-1)  # 0.3 + t / 10
+    t = (radius - 0.3) * 10
+    assert torch.allclose(x, torch.stack([t.cos(), t.sin()], -1) * radius[:, None], atol=1e-4)
+
+
+# Probabilistic PCA
+
+
+@pytest.mark.equation("eq-pca-em", oracle="the maximum in closed form")
+def test_expectation_maximization_never_lowers_the_evidence_and_ends_at_the_maximum():
+    x = table(200, 5)
+    start = ProbabilisticPCA(torch.randn(5, 2, generator=generator(1), dtype=torch.float64), x.mean(0), 1.0)
+    model, trace = start, []
+    for _ in range(400):
+        trace.append(model.evidence(x).mean().item())
+        model = pca.em_step(model, x)
+    best = ProbabilisticPCA.fit(x, 2)
+    assert np.diff(trace).min() > -1e-10
+    assert trace[-1] == pytest.approx(best.evidence(x).mean().item(), abs=1e-6)
+    assert model.c == pytest.approx(best.c, rel=1e-4)
+    assert torch.allclose(model.W @ model.W.T, best.W @ best.W.T, atol=1e-3)
+
+
+@pytest.mark.equation("eq-pca-em", oracle="a numeric search over W and c")
+def test_one_step_maximizes_the_expected_log_joint():
+    x = table(40, 3)
+    old = ProbabilisticPCA(torch.randn(3, 1, generator=generator(1), dtype=torch.float64), x.mean(0), 0.7)
+    posterior = old.posterior(x)
+    Ez, Vz = posterior.mean.numpy(), posterior.covariance_matrix[..., 0, 0].numpy()
+    centered = (x - x.mean(0)).numpy()
+
+    def negative(weights):
+        W, log_c = weights[:3], weights[3]
+        expected = ((centered - Ez * W) ** 2).sum(1) + Vz * (W**2).sum()
+        return (expected / (2 * np.exp(log_c)) + 1.5 * log_c).mean()
+
+    found = optimize.minimize(negative, [1, 1, 1, 0], method="BFGS", options={"gtol": 1e-8}).x
+    new = pca.em_step(old, x)
+    assert np.allclose(new.W[:, 0], found[:3], atol=1e-5) and new.c == pytest.approx(np.exp(found[3]), rel=1e-5)
+
+
+def test_the_subspace_of_the_likeliest_model_is_that_of_pca(digits):
+    model, basis = ProbabilisticPCA.fit(digits, 5), pca.svd(digits, 5)
+    assert torch.linalg.svdvals(torch.linalg.qr(model.W).Q.T @ basis.components).min() > 1 - 1e-10
+    assert model.c == pytest.approx(basis.error_by_rank[5].item() / (64 - 5), rel=1e-9)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("method", [*METHODS, pca.randomized])
+@pytest.mark.parametrize(
+    "x, components, error, message",
+    [
+        (torch.zeros(5), 1, ValueError, r"data must be rows, at least 2 of them, \(n, pixels\); got shape \(5,\)"),
+        (torch.zeros(0, 3), 1, ValueError, r"got shape \(0, 3\)"),
+        (torch.zeros(5, 3, dtype=torch.int64), 1, TypeError, "data must be floats, got torch.int64"),
+        (torch.zeros(5, 3), 0, ValueError, "components must lie between 1 and 3, .*; got 0"),
+        (torch.zeros(2, 3), 3, ValueError, "components must lie between 1 and 2, .*; got 3"),
+        (torch.tensor([[0.0, 1.0], [0.0, torch.nan]]), 1, ValueError, "row 1 is the first with NaN or infinity"),
+    ],
+    ids=["one row", "empty", "integers", "none asked", "too many", "nan"],
+)
+def test_data_without_principal_components_are_refused(method, x, components, error, message, no_shape_checks):
+    with pytest.raises(error, match=message):
+        method(x, components)
+
+
+def test_a_basis_cannot_be_cut_to_more_than_it_has():
+    with pytest.raises(ValueError, match="between 1 and 2, got 3"):
+        pca.eigen(table(), 2).truncated(3)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gpu_gives_what_the_cpu_gives(method):
+    x = table()
+    there = method(x.cuda(), 3)
+    assert there.components.is_cuda and torch.allclose(there.components.cpu(), method(x, 3).components, atol=1e-8)
