@@ -83,6 +83,11 @@ def at(potential: Potential, z: Float[Tensor, "chains dim"]) -> State:
     return State(z.detach(), energy.detach(), gradient)
 
 
+def _at_without_gradient(potential: Potential, z: Tensor) -> State:
+    with torch.no_grad():
+        return State(z.detach(), _energy(potential, z))
+
+
 # One step
 
 
@@ -159,8 +164,7 @@ def metropolis_step(
     One call of the potential, no gradient. Equation eq-samplers-metropolis.
     """
     z = state.z + step * normal(state.z.shape, state.z, generator)
-    with torch.no_grad():
-        moved = State(z, _energy(potential, z))
+    moved = _at_without_gradient(potential, z)
     return _accept(state, moved, state.energy - moved.energy, generator)
 
 
@@ -345,8 +349,8 @@ def hmc(
     """Hamiltonian Monte Carlo from z, `leaps` leapfrog steps of size `step` a move: the last points and the trace.
 
     During `warmup` moves, not kept, `step` is tuned to the target acceptance (None: stays as it is). A trajectory of length
-    leaps * step that comes back to where it began mixes badly: on N(0, 1) keep it away from multiples of pi. Errors as
-    `langevin`. Equation eq-samplers-hmc.
+    leaps * step that comes back to where it began mixes badly (on N(0, 1): near multiples of pi), and where all coordinates
+    have one scale the tuning can settle at such a length. Errors as `langevin`. Equation eq-samplers-hmc.
     """
     _check(z, step, steps, warmup, every, target)
     if leaps < 1:
@@ -371,9 +375,17 @@ def metropolis(
     gradient. Errors as `langevin`. Equation eq-samplers-metropolis.
     """
     _check(z, step, steps, warmup, every, target)
-    with torch.no_grad():
-        start = State(z, _energy(potential, z))
-    return _run(partial(metropolis_step, potential), start, step, steps, generator, warmup, every, target, 1)
+    return _run(
+        partial(metropolis_step, potential),
+        _at_without_gradient(potential, z),
+        step,
+        steps,
+        generator,
+        warmup,
+        every,
+        target,
+        1,
+    )
 
 
 # Diagnostics
