@@ -389,7 +389,7 @@ def _real(monkeypatch, *files: str) -> None:
         if not (REAL_DATA / file).is_file():
             pytest.skip(f"{file} is not in {REAL_DATA}: set VAECOURSE_DATA to a folder that holds it")
     monkeypatch.setenv("VAECOURSE_DATA", str(REAL_DATA))
-    monkeypatch.setattr(datasets, "_download", lambda *_: pytest.fail("a test must not download"))
+    monkeypatch.setattr("vaecourse.datasets.files.download", lambda *_: pytest.fail("a test must not download"))
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])

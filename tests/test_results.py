@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vaecourse import datasets, results, training
-from vaecourse.datasets import DataError
+from vaecourse import results, training
+from vaecourse.datasets import DataError, files
 from vaecourse.experiments import Experiment
 from vaecourse.results import Results, Table
 
@@ -107,7 +107,7 @@ def test_the_stored_small_case_still_gives_its_numbers(name, monkeypatch):
         pytest.skip("these results were computed on a GPU, and there is none here")
     if REAL_DATA.is_dir():
         monkeypatch.setenv("VAECOURSE_DATA", str(REAL_DATA))
-    monkeypatch.setattr(datasets, "_download", no_download)
+    monkeypatch.setattr(files, "download", no_download)
     try:
         stored, now = results.replay(name)
     except DataError as error:
