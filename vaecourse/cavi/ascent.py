@@ -1,0 +1,120 @@
+"""Coordinate ascent variational inference for any model (Bishop, 2006, section 10.1; Blei, Kucukelbir and McAuliffe, 2017)."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+Q = TypeVar("Q")
+
+
+class Model(Protocol[Q]):
+    """What coordinate ascent needs to know. q, whatever holds all factors, is never changed: an update returns a new one."""
+
+    def updates(self) -> Sequence[Callable[[Q], Q]]:
+        """One update a factor, in the order of their turns: q_j proportional to exp E_-j[log p(z, x)] (eq-cavi-update)."""
+        ...
+
+    def elbo(self, q: Q) -> Float[Tensor, ""]:
+        """E_q[log p(z, x)] - E_q[log q(z)] in nats (eq-cavi-elbo). The entropy's sign is a minus before E[log q]."""
+        ...
+
+
+class BoundFell(ArithmeticError):
+    """A sweep lowered the ELBO, which coordinate ascent cannot do. `factor` is the update that did it, counted from 0."""
+
+    def __init__(self, sweep: int, factor: int, before: float, after: float):
+        self.sweep, self.factor = sweep, factor
+        super().__init__(
+            f"in sweep {sweep} the update of factor {factor} lowered the ELBO from {before:.10g} to {after:.10g} nats. No "
+            "right update can: either it does not set q_j proportional to exp E_-j[log p(z, x)], or the ELBO is not "
+            "E[log p(z, x)] - E[log q(z)] (is the entropy's sign right?)."
+        )
+
+
+@dataclass(frozen=True)
+class Step(Generic[Q]):
+    """Where the ascent stands after a sweep; sweep 0 is the start. elbo: nats, for the whole data set."""
+
+    sweep: int
+    q: Q
+    elbo: float
+
+
+@dataclass(frozen=True)
+class Fit(Generic[Q]):
+    """The end of an ascent. `elbos` holds the ELBO at the start and after each sweep, in nats."""
+
+    q: Q
+    elbos: Float[Tensor, " sweeps_and_start"]
+    converged: bool
+    seconds: float
+
+    @property
+    def elbo(self) -> float:
+        """The last ELBO, in nats."""
+        return self.elbos[-1].item()
+
+    @property
+    def sweeps(self) -> int:
+        """How many sweeps it took."""
+        return len(self.elbos) - 1
+
+
+def _fell(before: float, after: float) -> bool:
+    """Whether the bound fell by more than rounding explains."""
+    return after < before - 1e-9 * (1 + abs(before))
+
+
+def _culprit(model: Model[Q], q: Q, number: int) -> BoundFell:
+    """The error for a sweep from q that lowered the bound: the sweep again, with the bound read after each factor."""
+    start = after = model.elbo(q).item()
+    for factor, update in enumerate(model.updates()):
+        q = update(q)
+        before, after = after, model.elbo(q).item()
+        if _fell(before, after):
+            return BoundFell(number, factor, before, after)
+    return BoundFell(number, factor, start, after)
+
+
+def ascend(model: Model[Q], q: Q, sweeps: int = 1000, tolerance: float = 1e-6) -> Iterator[Step[Q]]:
+    """Coordinate ascent from q: yields the start and the state after each sweep.
+
+    It ends when a sweep gains `tolerance` nats or less, or after `sweeps` of them. What it ends at is a local optimum. Raises
+    BoundFell where the ELBO falls, ValueError where it is not a number.
+    """
+    if sweeps < 0 or tolerance < 0:
+        raise ValueError(f"sweeps and tolerance must not be negative, got {sweeps} and {tolerance}")
+    elbo = model.elbo(q).item()
+    yield Step(0, q, elbo)
+    for number in range(1, sweeps + 1):
+        start, before = q, elbo
+        for update in model.updates():
+            q = update(q)
+        elbo = model.elbo(q).item()
+        if isnan(elbo):
+            raise ValueError(f"the ELBO is not a number after sweep {number}: look for NaN in the data or in the start")
+        if _fell(before, elbo):
+            raise _culprit(model, start, number)
+        yield Step(number, q, elbo)
+        if elbo - before <= tolerance:
+            return
+
+
+def fit(model: Model[Q], q: Q, sweeps: int = 1000, tolerance: float = 1e-6, progress: bool = True) -> Fit[Q]:
+    """Coordinate ascent from q to its end (see `ascend`), with a progress bar that shows the ELBO."""
+    started, elbos = time.perf_counter(), []
+    with tqdm(total=sweeps, disable=not progress, unit="sweep", leave=False) as bar:
+        for step in ascend(model, q, sweeps, tolerance):
+            elbos.append(step.elbo)
+            if step.sweep:
+                bar.update()
+            bar.set_postfix_str(f"ELBO {step.elbo:.6g}", refresh=False)
+    converged = len(elbos) > 1 and elbos[-1] - elbos[-2] <= tolerance
+    return Fit(step.q, torch.tensor(elbos, dtype=torch.float64), converged, time.perf_counter() - started)
