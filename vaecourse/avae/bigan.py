@@ -34,20 +34,22 @@ class BiGAN(nn.Module):
         """q(z | x)."""
         return self.encoder(x)
 
-    def logits(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> tuple[Tensor, Tensor]:
-        """The critic's view of (x, a draw from q(z | x)) and of (G(z), z), one logit each per image, in one pass."""
+    def pairs(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Images and codes that the critic is to tell apart: first (x, a draw from q(z | x)), then as many (G(z), z)."""
         z_q = self.encode(x).sample(generator)
         z = normal((len(x), self.latents), x, generator)
-        return self.critic(torch.cat([x, self.generator(z)]), torch.cat([z_q, z])).chunk(2)
+        return torch.cat([x, self.generator(z)]), torch.cat([z_q, z])
 
     def autoencoder_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """The critic's loss with both answers exchanged: -E log(1 - C(x, z_q)) - E log C(x_G, z) (eq-avae-bigan)."""
-        real, fake = self.logits(x, generator)
+        real, fake = self.critic(*self.pairs(x, generator)).chunk(2)
         return {"loss": critic_loss(real=fake, fake=real)}
 
     def critic_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """-E log C(x, z_q) - E log(1 - C(x_G, z)) (eq-avae-bigan); Donahue et al. (2017), equation 3."""
-        real, fake = self.logits(x, generator)
+        with torch.no_grad():
+            images, codes = self.pairs(x, generator)
+        real, fake = self.critic(images, codes).chunk(2)
         return {"loss": critic_loss(real, fake)}
 
     @torch.no_grad()

@@ -79,8 +79,15 @@ class Critic(nn.Module):
         batch: tuple[Float[Tensor, "batch pixels"], Float[Tensor, "others pixels"]],
         generator: Generator | None = None,
     ) -> dict[str, Tensor]:
-        """-V for (real, generated) images (eq-avae-critic-loss), in one pass; so a critic may be trained alone, too."""
-        real, fake = self(torch.cat(batch)).split([len(part) for part in batch])
+        """-V for (real, generated) images (eq-avae-critic-loss), in one pass; so a critic may be trained alone, too.
+
+        Raises ValueError where the two kinds have not the same number of pixels.
+        """
+        real, fake = batch
+        if real.shape[1:] != fake.shape[1:]:
+            pixels = f"real ones have {tuple(real.shape)}, generated ones {tuple(fake.shape)}"
+            raise ValueError(f"images are rows of as many pixels, (batch, pixels), real or generated; {pixels}")
+        real, fake = self(torch.cat([real, fake])).split([len(real), len(fake)])
         return {"loss": critic_loss(real, fake)}
 
 
