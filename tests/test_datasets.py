@@ -203,8 +203,8 @@ def serve():
 
 
 def _publish(monkeypatch, content: dict[str, bytes], *mirrors: str, name: str = "mnist") -> None:
-    sha256 = {file: hashlib.sha256(text).hexdigest() for file, text in content.items()}
-    monkeypatch.setitem(datasets.SOURCES, name, Source(mirrors, sha256))
+    hashes = {file: f"sha256:{hashlib.sha256(text).hexdigest()}" for file, text in content.items()}
+    monkeypatch.setitem(datasets.SOURCES, name, Source(mirrors, hashes))
 
 
 def _assert_is_the_stand_in(data: Dataset) -> None:
@@ -394,11 +394,11 @@ def _real(monkeypatch, *files: str) -> None:
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_the_hashes_in_the_table_are_those_of_the_published_files(monkeypatch, name):
-    for file, sha256 in datasets.SOURCES[name].sha256.items():
+    for file, sha256 in datasets.SOURCES[name].hashes.items():
         _real(monkeypatch, f"{name}/{file}")
         packed = (REAL_DATA / name / file).read_bytes()
         assert hashlib.md5(packed).hexdigest() == PUBLISHED_MD5[f"{name}/{file}"]
-        assert hashlib.sha256(gzip.decompress(packed)).hexdigest() == sha256
+        assert f"sha256:{hashlib.sha256(gzip.decompress(packed)).hexdigest()}" == sha256
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_the_hashes_in_the_table_are_those_of_the_published_files(monkeypatch, n
     ],
 )
 def test_a_real_set_has_its_well_known_facts(monkeypatch, name, train_counts, mean, first_labels):
-    _real(monkeypatch, *(f"{name}/{file}" for file in datasets.SOURCES[name].sha256))
+    _real(monkeypatch, *(f"{name}/{file}" for file in datasets.SOURCES[name].hashes))
     data = load(name)
     assert data.train.shape == (60_000, 784) and data.test.shape == (10_000, 784) and data.shape == (28, 28)
     assert data.train_labels.bincount().tolist() == train_counts and data.train_labels[:5].tolist() == first_labels
@@ -418,7 +418,7 @@ def test_a_real_set_has_its_well_known_facts(monkeypatch, name, train_counts, me
 
 
 def test_real_binarized_mnist_is_binary_and_as_bright_as_mnist(monkeypatch):
-    _real(monkeypatch, *(f"binarized_mnist/{file}.gz" for file in datasets.SOURCES["binarized_mnist"].sha256))
+    _real(monkeypatch, *(f"binarized_mnist/{file}.gz" for file in datasets.SOURCES["binarized_mnist"].hashes))
     data = load("binarized_mnist")
     assert [len(part) for part in (data.train, data.valid, data.test)] == [50_000, 10_000, 10_000]
     for part in (data.train, data.valid, data.test):

