@@ -20,7 +20,7 @@ def frechet_distance(a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"]) -> fl
     """The squared Fréchet distance between the Gaussians of the two samples' means and covariances.
 
     Equation eq-metrics-frechet; Heusel et al. (2017), equation 6; Dowson and Landau (1982). In squared units of the
-    features. The estimate is biased upwards, by a term that falls as 1 / n: compare samples of one size only. Raises
+    features. The estimate is biased upwards, by a term that falls as 1 / n (`frechet_bias`): compare samples of one size only. Raises
     ValueError where a sample has no more rows than features (its covariance would be singular), or is not finite.
     """
     dim = a.shape[-1]
@@ -44,6 +44,19 @@ def frechet_gaussians(
     spread = covariance_a.trace() + covariance_b.trace()
     overlap = torch.linalg.svdvals(_root(covariance_a, "covariance_a") @ _root(covariance_b, "covariance_b")).sum()
     return max(0.0, (((mu_a - mu_b) ** 2).sum() + spread - 2 * overlap).item())
+
+
+def frechet_bias(covariance: Float[Tensor, "dim dim"], n: int, m: int) -> float:
+    """The Fréchet distance to expect between n and m draws of one Gaussian, whose true distance is 0.
+
+    To first order in 1/n and 1/m, with eigenvalues l_i of the covariance: tr S (1/n + 1/m) for the means, and half of
+    sum_ij l_i l_j / (l_i + l_j) + tr S / 2, times 1/(n-1) + 1/(m-1), for the covariances (eq-metrics-frechet-bias).
+    """
+    values = torch.linalg.eigvalsh(covariance).clamp_min(0)
+    total = values[:, None] + values
+    harmonic = torch.where(total > 0, values[:, None] * values / total, 0.0).sum().item()
+    spread = values.sum().item()
+    return spread * (1 / n + 1 / m) + 0.5 * (harmonic + 0.5 * spread) * (1 / (n - 1) + 1 / (m - 1))
 
 
 def _covariance(x: Float[Tensor, "n dim"]) -> Float[Tensor, "dim dim"]:
@@ -86,5 +99,5 @@ def kernel_distance(a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"], bandwi
 def _kernel(x: Float[Tensor, "n dim"], y: Float[Tensor, "m dim"], bandwidths: Sequence[float] | None) -> Float[Tensor, "n m"]:
     if bandwidths is None:
         return (x @ y.T / x.shape[1] + 1) ** 3
-    squared = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+    squared = torch.cdist(x, y).square()
     return torch.stack([(-squared / (2 * h**2)).exp() for h in bandwidths]).mean(0)

@@ -1,6 +1,7 @@
 """Features to judge images by: a small classifier of our own, and distances between images by its layers."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import torch
 from jaxtyping import Float, Int
@@ -61,7 +62,7 @@ class Classifier(nn.Module):
 
     def layers(self, x: Float[Tensor, "n pixels"]) -> list[Float[Tensor, "n channels *positions"]]:
         """The activations of each hidden layer: (n, channels, height, width) twice, then (n, features)."""
-        pixels = self.shape[0] * self.shape[1] * self.shape[2]
+        pixels = prod(self.shape)
         if x.ndim != 2 or x.shape[1] != pixels:
             raise ValueError(f"images must be rows, (n, {pixels}), for images {self.shape}; got {tuple(x.shape)}")
         h, found = x.to(self.head.weight).reshape(-1, *self.shape), []
@@ -88,6 +89,17 @@ class Classifier(nn.Module):
     def predict(self, x: Float[Tensor, "n pixels"]) -> Int[Tensor, " n"]:
         """The likeliest class of each image."""
         return extract(self, x).argmax(-1)
+
+    def predict_stacked(self, x: Float[Tensor, "n stacked"]) -> Int[Tensor, " n"]:
+        """The classes of the images that are the channels of one, as one number in base `classes`, the first leading.
+
+        For digits in three channels: 100 a + 10 b + c, one of 1,000 modes. Raises ValueError where x is no stack of images.
+        """
+        pixels = prod(self.shape)
+        if x.ndim != 2 or x.shape[1] % pixels or x.shape[1] == 0:
+            raise ValueError(f"stacked images must be rows of a multiple of {pixels} pixels; got shape {tuple(x.shape)}")
+        labels = self.predict(x.reshape(-1, pixels)).reshape(len(x), -1)
+        return (labels * self.classes ** torch.arange(labels.shape[1] - 1, -1, -1, device=labels.device)).sum(1)
 
     def accuracy(self, x: Float[Tensor, "n pixels"], labels: Int[Tensor, " n"]) -> float:
         """The share of images whose likeliest class is their label."""

@@ -113,7 +113,7 @@ def _distances(x: Float[Tensor, "n dim"], y: Float[Tensor, "m dim"]) -> Float[Te
 
 def _radii(x: Float[Tensor, "n dim"], k: int) -> Float[Tensor, " n"]:
     """From each point to its k-th nearest other: the nearest of all is the point itself."""
-    return torch.cat([_distances(part, x).kthvalue(k + 1, dim=1).values for part in x.split(BLOCK)])
+    return torch.cat([_distances(part, x).topk(k + 1, largest=False).values[:, k] for part in x.split(BLOCK)])
 
 
 def _inside(x: Float[Tensor, "n dim"], centers: Float[Tensor, "m dim"], radii: Float[Tensor, " m"]) -> Bool[Tensor, "n m"]:
