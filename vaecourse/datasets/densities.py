@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from functools import cache
 from math import log, pi
 
 import numpy as np
@@ -37,15 +38,15 @@ class GaussianGrid:
         if self.side < 1 or self.spacing <= 0 or self.sigma <= 0:
             raise ValueError(f"side, spacing and sigma must be positive, got {self.side}, {self.spacing} and {self.sigma}")
 
-    @property
-    def axis(self) -> Float[Tensor, " side"]:
+    def _axis(self, like: Tensor) -> Float[Tensor, " side"]:
         """Where the rows and columns of the grid lie."""
-        return (torch.arange(self.side) - (self.side - 1) / 2) * self.spacing
+        return (torch.arange(self.side, dtype=like.dtype, device=like.device) - (self.side - 1) / 2) * self.spacing
 
     @property
     def centers(self) -> Float[Tensor, "modes 2"]:
         """The means of the Gaussians."""
-        return torch.cartesian_prod(self.axis, self.axis).reshape(-1, 2)
+        axis = self._axis(torch.empty(0))
+        return torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
 
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n 2"]:
         """Draw n points."""
@@ -54,7 +55,7 @@ class GaussianGrid:
 
     def log_prob(self, x: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
         """log p(x) in nats. A square grid of round Gaussians is a product: each coordinate is a mixture of `side` of them."""
-        distance = (x[..., None] - self.axis.to(x)) / self.sigma
+        distance = (x[..., None] - self._axis(x)) / self.sigma
         return (torch.logsumexp(-0.5 * distance**2, -1) - log(self.side * self.sigma) - 0.5 * log(2 * pi)).sum(-1)
 
 
@@ -80,10 +81,19 @@ class Rings:
 
         (2 pi sigma^2)^-1 exp(-(|x|^2 + r^2) / (2 sigma^2)) I_0(r |x| / sigma^2).
         """
-        r, distance = x.new_tensor(self.radii), x.norm(dim=-1, keepdim=True)
-        bessel = torch.special.i0e(r * distance / self.sigma**2)  # exp(-t) I_0(t)
-        rings = -0.5 * ((distance - r) / self.sigma) ** 2 + bessel.log()
-        return torch.logsumexp(rings, -1) - log(2 * pi * self.sigma**2 * len(self.radii))
+        distance, variance = x.norm(dim=-1), self.sigma**2
+        rings = [
+            torch.special.i0e(r * distance / variance).log() - (distance - r) ** 2 / (2 * variance)  # i0e(t) = exp(-t) I_0(t)
+            for r in self.radii
+        ]
+        return torch.logsumexp(torch.stack(rings, -1), -1) - log(2 * pi * variance * len(self.radii))
+
+
+@cache
+def _legendre(nodes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Nodes and log weights of Gauss-Legendre quadrature on [0, pi], for an average: the weights sum to 1."""
+    t, weights = np.polynomial.legendre.leggauss(nodes)
+    return torch.tensor(pi / 2 * (t + 1)).to(device, dtype), torch.tensor(np.log(weights / 2)).to(device, dtype)
 
 
 @dataclass(frozen=True)
@@ -102,8 +112,8 @@ class TwoMoons:
     @staticmethod
     def _arcs(t: Tensor) -> Tensor:
         """The points of both moons at t: (..., 2 moons, 2 coordinates)."""
-        upper = torch.stack([t.cos(), t.sin()], -1)
-        return torch.stack([upper, upper.new_tensor([1.0, 0.5]) - upper], -2)
+        cos, sin = t.cos(), t.sin()
+        return torch.stack([torch.stack([cos, sin], -1), torch.stack([1 - cos, 0.5 - sin], -1)], -2)
 
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n 2"]:
         """Draw n points."""
@@ -113,8 +123,7 @@ class TwoMoons:
 
     def log_prob(self, x: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
         """log p(x) in nats: the integral over t by Gauss-Legendre quadrature, exact to rounding within 10 of the moons."""
-        nodes, weights = np.polynomial.legendre.leggauss(32 + int(16 / self.sigma))
-        points = self._arcs(x.new_tensor(pi / 2 * (nodes + 1)))
-        squared = ((x[..., None, None, :] - points) ** 2).sum(-1)
-        log_weights = x.new_tensor(np.log(weights / 4))[:, None]  # over [-1, 1] they sum to 2, and there are two moons
-        return torch.logsumexp((log_weights - squared / (2 * self.sigma**2)).flatten(-2), -1) - log(2 * pi * self.sigma**2)
+        t, log_weights = _legendre(32 + int(16 / self.sigma), x.dtype, x.device)
+        squared = ((x[..., None, None, :] - self._arcs(t)) ** 2).sum(-1)
+        log_density = torch.logsumexp((log_weights[:, None] - squared / (2 * self.sigma**2)).flatten(-2), -1)
+        return log_density - log(2 * 2 * pi * self.sigma**2)  # two moons

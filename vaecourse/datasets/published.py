@@ -51,13 +51,14 @@ def cifar(name: str) -> Dataset:
 def svhn(name: str) -> Dataset:
     """Street View House Numbers, cropped: MATLAB files with X (32, 32, 3, n) and y (n, 1), in which 10 is a zero."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     splits = []
     for file in SOURCES[name].hashes:
         try:
             variables = loadmat(io.BytesIO(read(name, file)), variable_names=("X", "y"))
             X, y = variables["X"], variables["y"].ravel()
-        except (ValueError, TypeError, KeyError, NotImplementedError):
+        except (MatReadError, ValueError, TypeError, KeyError, NotImplementedError):
             raise _not_as_published(name, file, "a MATLAB file with X and y") from None
         if X.shape != (32, 32, 3, len(y)) or not np.isin(y, np.arange(1, 11)).all():
             raise _not_as_published(name, file, "X of shape (32, 32, 3, n) with n labels y from 1 to 10")
@@ -92,18 +93,16 @@ def celeba(limit: int | None = None) -> Dataset:
 
 
 def _faces(files: list[str], content: Callable[[str], bytes]) -> Tensor:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     rows = torch.empty(len(files), 3 * 64 * 64)
     for row, file in zip(rows, files, strict=True):
         try:
             face = Image.open(io.BytesIO(content(file))).convert("RGB")
-        except (KeyError, FileNotFoundError, UnidentifiedImageError, OSError) as error:
+        except (KeyError, OSError) as error:
             raise DataError(f"celeba/img_align_celeba/{file} is missing or no image: {error}") from None
         if face.size != (178, 218):
-            raise DataError(
-                f"celeba/img_align_celeba/{file} is {face.size[0]} x {face.size[1]}, not an aligned face, 178 x 218"
-            )
+            raise DataError(f"celeba/img_align_celeba/{file} is no aligned face: it has {face.size} pixels, not (178, 218)")
         face = face.crop((15, 40, 163, 188)).resize((64, 64), Image.Resampling.BILINEAR)
         row.copy_(torch.from_numpy(np.asarray(face).transpose(2, 0, 1).reshape(-1) / np.float32(255)))
     return rows
