@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from tqdm import tqdm
 Q = TypeVar("Q")
 
 
+@runtime_checkable
 class Model(Protocol[Q]):
     """What coordinate ascent needs to know. q, whatever holds all factors, is never changed: an update returns a new one."""
 
@@ -68,8 +69,8 @@ class Fit(Generic[Q]):
 
 
 def _fell(before: float, after: float) -> bool:
-    """Whether the bound fell by more than rounding explains."""
-    return after < before - 1e-9 * (1 + abs(before))
+    """Whether the bound fell by more than rounding explains: in a mixture of far and narrow clusters, a 10^-7th of it."""
+    return after < before - 1e-7 * (1 + abs(before))
 
 
 def _culprit(model: Model[Q], q: Q, number: int) -> BoundFell:
@@ -110,11 +111,10 @@ def ascend(model: Model[Q], q: Q, sweeps: int = 1000, tolerance: float = 1e-6) -
 def fit(model: Model[Q], q: Q, sweeps: int = 1000, tolerance: float = 1e-6, progress: bool = True) -> Fit[Q]:
     """Coordinate ascent from q to its end (see `ascend`), with a progress bar that shows the ELBO."""
     started, elbos = time.perf_counter(), []
-    with tqdm(total=sweeps, disable=not progress, unit="sweep", leave=False) as bar:
+    with tqdm(total=sweeps, disable=not progress, unit="sweep", mininterval=0.5) as bar:
         for step in ascend(model, q, sweeps, tolerance):
             elbos.append(step.elbo)
-            if step.sweep:
-                bar.update()
-            bar.set_postfix_str(f"ELBO {step.elbo:.6g}", refresh=False)
+            bar.set_postfix_str(f"ELBO {step.elbo:.6g} nats", refresh=False)
+            bar.update(int(step.sweep > 0))
     converged = len(elbos) > 1 and elbos[-1] - elbos[-2] <= tolerance
     return Fit(step.q, torch.tensor(elbos, dtype=torch.float64), converged, time.perf_counter() - started)

@@ -47,13 +47,11 @@ class NormalWishart:
     def check(self) -> None:
         """Raise ValueError where nu <= dim - 1, beta <= 0, or W_inverse is not symmetric and positive definite."""
         _check(self.m, self.beta, self.nu, self.dim - 1)
-        if (
-            not torch.allclose(self.W_inverse, self.W_inverse.mT)
-            or not (torch.linalg.cholesky_ex(self.W_inverse).info == 0).all()
-        ):
+        V = self.W_inverse
+        if not torch.allclose(V, V.mT) or not (torch.linalg.cholesky_ex(V).info == 0).all():
             raise ValueError(
-                "W_inverse must be symmetric and positive definite. If it is the data's covariance, some coordinate is constant, or "
-                "a combination of others: leave it out, or give a prior"
+                "W_inverse must be symmetric and positive definite. If it is the data's covariance, a coordinate is constant "
+                "or a combination of others: leave it out, or give a prior"
             )
 
     @classmethod
@@ -124,7 +122,7 @@ class NormalWishart:
 
     def _halves(self) -> Float[Tensor, "k dim"]:
         """(nu + 1 - i) / 2 for i = 1, ..., dim."""
-        return 0.5 * (self.nu[:, None] - torch.arange(self.dim).to(self.nu))
+        return 0.5 * (self.nu[:, None] - torch.arange(self.dim, device=self.nu.device))
 
     @cached_property
     def expected_log_det(self) -> Float[Tensor, " k"]:
@@ -185,9 +183,7 @@ class NormalGamma:
         """Raise ValueError where nu, beta or s is not positive."""
         _check(self.m, self.beta, self.nu, 0)
         if not (self.s > 0).all():
-            raise ValueError(
-                "s must be positive. If it is the data's variance, some coordinate is constant: leave it out, or give a prior"
-            )
+            raise ValueError("s must be positive. If it is the data's variance, a coordinate is constant: leave it out")
 
     @classmethod
     def default(cls, x: Float[Tensor, "n dim"]) -> "NormalGamma":

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from vaecourse.randomness import uniform
 
-Factors = tuple[Float[Tensor, " values"], ...]
+Factors = tuple[Float[Tensor, " _"], ...]
 
 
 class Table:
