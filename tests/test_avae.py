@@ -1,7 +1,7 @@
 """AVAE and its neighbors where their answers are known: by enumeration, by quadrature, and by gradients derived by hand."""
 
 from functools import partial
-from math import log, pi
+from math import log, pi, sqrt
 
 import numpy as np
 import pytest
@@ -557,6 +557,33 @@ def test_avae_reaches_the_same_point_whether_or_not_it_was_cut_off(tmp_path):
     for model, steps in zip(parts, (5, 12), strict=True):
         training.fit(model, SQUARES, steps=steps, checkpoint=tmp_path / "run", **settings)
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), parts[1].parameters(), strict=True))
+
+
+# Detail
+
+
+@pytest.mark.equation("eq-avae-high-frequency", oracle="a Fourier transform by its definition")
+def test_high_frequency_energy_is_the_part_of_the_mean_square_at_short_waves():
+    x = torch.rand(3, 6 * 8, generator=generator(1), dtype=torch.float64)
+    row, column = np.arange(6), np.arange(8)
+    expected = np.zeros(3)
+    for down in row:
+        for across in column:
+            wave = np.exp(-2j * pi * (down * row[:, None] / 6 + across * column / 8))
+            amplitude = (x.numpy().reshape(3, 6, 8) * wave).mean((1, 2))
+            if sqrt(min(down, 6 - down) ** 2 / 36 + min(across, 8 - across) ** 2 / 64) > 0.25:
+                expected += np.abs(amplitude) ** 2
+    assert np.allclose(avae.high_frequency_energy(x, (6, 8)), expected, atol=1e-14)
+    assert np.allclose(avae.high_frequency_energy(x, (6, 8), above=-1), (x**2).mean(1), atol=1e-14)
+
+
+def test_a_wave_has_its_energy_at_its_own_frequency():
+    y = torch.arange(16)[:, None].expand(16, 16)
+    slow, fast = (torch.cos(2 * pi * waves * y / 16).reshape(1, 256) for waves in (3, 5))
+    assert avae.high_frequency_energy(slow, (16, 16)).item() == pytest.approx(0, abs=1e-6)
+    assert avae.high_frequency_energy(fast, (16, 16)).item() == pytest.approx(0.5, abs=1e-6)
+    with pytest.raises(ValueError, match=r"rows must have 256 entries, for images 16 x 16; got \(1, 255\)"):
+        avae.high_frequency_energy(fast[:, :255], (16, 16))
 
 
 # What the encoder cannot say

@@ -9,6 +9,7 @@ from vaecourse.avae.bigan import BiGAN
 from vaecourse.avae.critic import Critic, PairCritic, critic_loss, log_ratio, non_saturating, optimal_logit, saturating
 from vaecourse.avae.gan import GAN
 from vaecourse.avae.images import conv_avae, conv_bigan, conv_gan, conv_vae, conv_vae_gan
+from vaecourse.avae.spectrum import high_frequency_energy
 from vaecourse.avae.vae_gan import VAEGAN
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "conv_vae",
     "conv_vae_gan",
     "critic_loss",
+    "high_frequency_energy",
     "log_ratio",
     "non_saturating",
     "optimal_logit",
