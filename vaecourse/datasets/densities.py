@@ -21,6 +21,12 @@ def _checked(n: int) -> int:
     return n
 
 
+def _plane(x: Tensor) -> Tensor:
+    if x.shape[-1:] != (2,):
+        raise ValueError(f"points of the plane are rows of two coordinates, shape (..., 2); got {tuple(x.shape)}")
+    return x
+
+
 def _choice(n: int, options: int, generator: Generator | None) -> Tensor:
     """One of `options`, all equally likely, n times."""
     return (uniform((n,), torch.empty(0), generator) * options).long()
@@ -55,7 +61,7 @@ class GaussianGrid:
 
     def log_prob(self, x: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
         """log p(x) in nats. A square grid of round Gaussians is a product: each coordinate is a mixture of `side` of them."""
-        distance = (x[..., None] - self._axis(x)) / self.sigma
+        distance = (_plane(x)[..., None] - self._axis(x)) / self.sigma
         return (torch.logsumexp(-0.5 * distance**2, -1) - log(self.side * self.sigma) - 0.5 * log(2 * pi)).sum(-1)
 
 
@@ -81,7 +87,7 @@ class Rings:
 
         (2 pi sigma^2)^-1 exp(-(|x|^2 + r^2) / (2 sigma^2)) I_0(r |x| / sigma^2).
         """
-        distance, variance = x.norm(dim=-1), self.sigma**2
+        distance, variance = _plane(x).norm(dim=-1), self.sigma**2
         rings = [
             torch.special.i0e(r * distance / variance).log() - (distance - r) ** 2 / (2 * variance)  # i0e(t) = exp(-t) I_0(t)
             for r in self.radii
@@ -122,8 +128,8 @@ class TwoMoons:
         return self._arcs(t)[torch.arange(n), moon] + self.sigma * normal((n, 2), t, generator)
 
     def log_prob(self, x: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
-        """log p(x) in nats: the integral over t by Gauss-Legendre quadrature, exact to rounding within 10 of the moons."""
-        t, log_weights = _legendre(32 + int(16 / self.sigma), x.dtype, x.device)
-        squared = ((x[..., None, None, :] - self._arcs(t)) ** 2).sum(-1)
+        """log p(x) in nats: the integral over t by Gauss-Legendre quadrature, exact to rounding within 3 of the origin."""
+        t, log_weights = _legendre(32 + int(8 / self.sigma), x.dtype, x.device)
+        squared = ((_plane(x)[..., None, None, :] - self._arcs(t)) ** 2).sum(-1)
         log_density = torch.logsumexp((log_weights[:, None] - squared / (2 * self.sigma**2)).flatten(-2), -1)
         return log_density - log(2 * 2 * pi * self.sigma**2)  # two moons

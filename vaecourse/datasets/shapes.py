@@ -91,9 +91,11 @@ def draw_sprites(
 ) -> Float[Tensor, "n pixels"]:
     """Gray sprites of any factors, one an entry: index of the shape, scale (1 is half the image), radians, center (x, y).
 
-    x goes right and y down, from 0 to 1 across the image. A pixel is the share of it that the sprite covers, as it is where the
-    edge is straight.
+    x goes right and y down, from 0 to 1 across the image. A pixel is the share of it that the sprite covers, up to what the
+    edge's curvature and corners change. Raises ValueError for another shape than 0, 1, 2.
     """
+    if not ((shape >= 0) & (shape < len(SHAPES))).all():
+        raise ValueError(f"shapes are 0, 1 and 2, for {', '.join(SHAPES)}; got {shape.unique().tolist()}")
     pixel = (torch.arange(size, dtype=x.dtype) + 0.5) / size
     across, down = (pixel - x[:, None])[:, None, :], (pixel - y[:, None])[:, :, None]
     cos, sin = (f(orientation)[:, None, None] for f in (torch.cos, torch.sin))

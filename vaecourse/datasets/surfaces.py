@@ -24,12 +24,12 @@ def textures(kind: str, n: int, size: int = 16, seed: int = 0) -> Float[Tensor, 
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, n at least 1, size at least 4; got {kind!r}, {n}, {size}")
     generator = Generator().manual_seed(seed)
     if kind == "grain":
-        surface = _noise(n, size, generator, lambda x, y: _band(x, 0, 0.3) * _band(y, 0, 0.3))
+        surface = _noise(n, size, generator, lambda x, y: _band(x, 0.0, 0.3) * _band(y, 0.0, 0.3))
     elif kind == "waves":
-        surface = _noise(n, size, generator, lambda x, y: _band(x, 0, 0.06) * _band(y, 0.2, 0.05))
+        surface = _noise(n, size, generator, lambda x, y: _band(x, 0.0, 0.06) * _band(y, 0.2, 0.05))
     else:
-        bend = _noise(n, size, generator, lambda x, y: _band(x, 0, 0.04) * _band(y, 0, 0.02))
-        fiber = _noise(n, size, generator, lambda x, y: _band(y, 0, 0.06))
+        bend = _noise(n, size, generator, lambda x, y: _band(x, 0.0, 0.04) * _band(y, 0.0, 0.02))
+        fiber = _noise(n, size, generator, lambda x, y: _band(y, 0.0, 0.06))
         turns = torch.arange(size) / 5 + 0.4 * bend + 10 * normal((n, 1, 1), bend, generator)
         rings = torch.special.ndtri((2 * turns.frac().abs() - 1).abs().clamp(1e-6, 1 - 1e-6))
         surface = (rings + 0.4 * fiber) / (1 + 0.4**2) ** 0.5
