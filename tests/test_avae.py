@@ -574,7 +574,7 @@ def test_high_frequency_energy_is_the_part_of_the_mean_square_at_short_waves():
             if sqrt(min(down, 6 - down) ** 2 / 36 + min(across, 8 - across) ** 2 / 64) > 0.25:
                 expected += np.abs(amplitude) ** 2
     assert np.allclose(avae.high_frequency_energy(x, (6, 8)), expected, atol=1e-14)
-    assert np.allclose(avae.high_frequency_energy(x, (6, 8), above=-1), (x**2).mean(1), atol=1e-14)
+    assert np.allclose(avae.high_frequency_energy(x, (6, 8), above=-1.0), (x**2).mean(1), atol=1e-14)
 
 
 def test_a_wave_has_its_energy_at_its_own_frequency():

@@ -8,7 +8,7 @@ from torch import Tensor
 def high_frequency_energy(x: Float[Tensor, "n pixels"], shape: tuple[int, int], above: float = 0.25) -> Float[Tensor, " n"]:
     """The part of an image's mean square a pixel that lies at more than `above` waves a pixel, one number an image.
 
-    With no bound (above = -1) it is the mean square itself, by Parseval. Color is a further axis of x: pass one channel at
+    With no bound (above = -1.0) it is the mean square itself, by Parseval. Color is a further axis of x: pass one channel at
     a time. Raises ValueError where the rows are not images of that shape, (height, width).
     Equation eq-avae-high-frequency.
     """
