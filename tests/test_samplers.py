@@ -401,7 +401,7 @@ def test_the_step_is_tuned_by_the_sum_of_misses():
     start, target, rates = 0.3, 0.6, np.random.default_rng(1).uniform(size=30)
     tuner = DualAveraging(torch.tensor(start, dtype=torch.float64), target)
     logs, weighted = [], 0.0
-    for t, rate in enumerate(rates, start=1):  # Hoffman and Gelman's equation 6, in its first form
+    for t, rate in enumerate(rates, start=1):  # Hoffman and Gelman's section 3.2, as a sum
         logs.append(log(10 * start) - sqrt(t) / 0.05 / (t + 10) * np.sum(target - rates[:t]))
         weighted = t**-0.75 * logs[-1] + (1 - t**-0.75) * weighted
         assert tuner.update(torch.tensor(rate)).log().item() == pytest.approx(logs[-1])

@@ -209,7 +209,7 @@ class Trace:
 class DualAveraging:
     """Tunes a step so that moves are accepted with a target probability (eq-samplers-dual-averaging).
 
-    Hoffman and Gelman (2014), equation 6, with their constants. All on the device.
+    Hoffman and Gelman (2014), section 3.2, with their constants. All on the device.
     """
 
     def __init__(self, step: Tensor, target: float):
