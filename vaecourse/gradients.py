@@ -249,6 +249,12 @@ def _needs_gaussian(q: Posterior) -> None:
         raise TypeError(f"the draws of a {type(q).__name__} do not move with its parameters: use reinforce or rao_blackwell")
 
 
+def _moving(values: Tensor) -> Tensor:
+    if not values.requires_grad:
+        raise ValueError("no gradient reaches log p(x, z): compute it from z, without detach() or no_grad(), or use reinforce")
+    return values
+
+
 def path(
     q: Normal, f: Callable[[Tensor], Tensor], z: Float[Tensor, "draws *points latents"]
 ) -> tuple[Float[Tensor, "draws *points"], Float[Tensor, "draws *points latents parameters"]]:
@@ -259,11 +265,7 @@ def path(
     _needs_gaussian(q)
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        value = _of_each_draw(f, z)
-        if not value.requires_grad:
-            raise ValueError(
-                "log p(x, z) carries no gradient: compute it from z, without detach() or no_grad(), or use reinforce"
-            )
+        value = _moving(_of_each_draw(f, z))
         (slope,) = torch.autograd.grad(value.sum(), z)
     with torch.no_grad():
         return value.detach(), torch.stack([slope, slope * (z - q.mu)], -1)
@@ -277,7 +279,7 @@ def path_only(q: Normal, log_joint: LogJoint, z: Float[Tensor, "draws *points la
     """
     _needs_gaussian(q)
     still = Normal(q.mu.detach(), q.log_sigma.detach())
-    return Estimate(*path(q, lambda z: _log_weight(still, log_joint, z), z))
+    return Estimate(*path(q, lambda z: _moving(_of_each_draw(log_joint, z)) - still.log_prob(z), z))
 
 
 def reparameterized(q: Normal, log_joint: LogJoint, z: Float[Tensor, "draws *points latents"]) -> Estimate:

@@ -7,6 +7,7 @@ J and b from N(0, 1), of which all states can be summed. The data are drawn anew
 """
 
 from functools import partial
+from math import log
 
 import torch
 from torch import Generator, Tensor
@@ -97,11 +98,13 @@ def _fit(start: Normal, data: tuple[Tensor, ...], estimator: Estimator, seed: in
 
 
 def measure(model: str, place: str, latents: int, draws: int, seed: int, repeats: int | None = None) -> dict:
-    """Total variance of one draw's gradient under each estimator, with `draws` draws an estimate.
+    """Variance of one draw's gradient under each estimator, with `draws` draws an estimate.
 
-    place "start": q = N(0, e^-2 I), sigma = .37; "optimum": the best q.
+    Of each estimator: the total, and "NAME, mu" the mean over latents of the variance in mu alone. place "start":
+    q = N(0, e^-2 I) for the regression, N(0, I / 2), the posterior's variance, for independent latents; "optimum": the best q.
     """
-    q = Normal(torch.zeros(latents, dtype=torch.float64), torch.full((latents,), -1.0, dtype=torch.float64))
+    log_sigma = -1.0 if model == "regression" else -0.5 * log(2)
+    q = Normal(torch.zeros(latents, dtype=torch.float64), torch.full((latents,), log_sigma, dtype=torch.float64))
     if model == "regression":
         data = regression_data(latents, seed)
         log_joint = logistic_regression(*data)
@@ -113,13 +116,13 @@ def measure(model: str, place: str, latents: int, draws: int, seed: int, repeats
         x = 2**0.5 * _normal(latents, generator=generator)
         log_joint = independent(x)
         if place == "optimum":
-            q = Normal(x / 2, torch.full_like(x, 0.5).log() / 2)
+            q = Normal(x / 2, q.log_sigma)
     repeats = repeats or max(300, 6000 // draws)
-    variance = {
-        name: variance_per_draw(estimator, q, log_joint, draws, repeats, _generator(seed + 100)).sum().item()
-        for name, estimator in ESTIMATORS.items()
-    }
-    return variance
+    row = {}
+    for name, estimator in ESTIMATORS.items():
+        variance = variance_per_draw(estimator, q, log_joint, draws, repeats, _generator(seed + 100))
+        row |= {name: variance.sum().item(), f"{name}, mu": variance[:, 0].mean().item()}
+    return row
 
 
 variances = Experiment(
