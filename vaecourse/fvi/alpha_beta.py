@@ -1,0 +1,68 @@
+"""The scale-invariant alpha-beta divergence of Regli and Silva (2018): two dials, one for coverage, one for outliers.
+
+It compares the shapes of q and p only, so that p(x, z) serves for p(z|x). On the line alpha + beta = 1 it is
+Renyi's D_alpha(q || p) / alpha; elsewhere it is no f-divergence.
+"""
+
+from math import isfinite, log
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vaecourse.distributions import Normal
+from vaecourse.fvi.gradients import LogJoint, draw, log_densities
+
+
+def _check_dials(alpha: float, beta: float) -> None:
+    if not (isfinite(alpha) and isfinite(beta) and alpha + beta > 0):
+        raise ValueError(
+            f"alpha + beta must be positive and finite, got {alpha} + {beta}: the integrals of q and p to that power diverge "
+            "on an unbounded space otherwise. On the line alpha + beta = 1 lies Renyi's divergence"
+        )
+
+
+def alpha_beta_divergence(
+    alpha: float,
+    beta: float,
+    log_q: Float[Tensor, "points *batch"],
+    log_p: Float[Tensor, "points *batch"],
+    log_measure: Float[Tensor, "points *batch"] | float,
+) -> Float[Tensor, "*batch"]:
+    """The divergence from q to p with integrals as sums over points, each worth exp(log_measure), in nats (eq-fvi-alpha-beta).
+
+        log of int p^(a+b) / (b (a+b)) + log of int q^(a+b) / (a (a+b)) - log of int q^a p^b / (a b)
+
+    Neither density need be normalized. Zero if and only if they are proportional. At b = 0 it is KL(Q || P) / a^2 with
+    Q and P proportional to q^a and p^a, at a = 0 KL(P || Q) / b^2 with the powers b. Regli and Silva (2018); Cichocki,
+    Cruces and Amari (2011).
+
+    Raises ValueError unless alpha + beta > 0.
+    """
+    _check_dials(alpha, beta)
+    if log_q.shape[0] == 0:
+        raise ValueError("the integrals need at least one point, got none")
+
+    def integral(a: float, b: float) -> Tensor:
+        return (a * log_q + b * log_p + log_measure).logsumexp(0)
+
+    total = alpha + beta
+    if beta == 0:
+        escort = (alpha * log_q + log_measure).softmax(0)
+        return (escort * (log_q - log_p)).sum(0) / alpha + (integral(0.0, alpha) - integral(alpha, 0.0)) / alpha**2
+    if alpha == 0:
+        escort = (beta * log_p + log_measure).softmax(0)
+        return (escort * (log_p - log_q)).sum(0) / beta + (integral(beta, 0.0) - integral(0.0, beta)) / beta**2
+    own = integral(0.0, total) / (beta * total) + integral(total, 0.0) / (alpha * total)
+    return own - integral(alpha, beta) / (alpha * beta)
+
+
+def alpha_beta_loss(
+    alpha: float, beta: float, log_joint: LogJoint, q: Normal, draws: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "*batch"]:
+    """The divergence from q to p(z|x) by draws from q, to be minimized; the total derivative along the draws.
+
+    log of int q^a p^b = log E_q q^(a-1) p^b. The logarithms of means make it biased, the more the fewer the draws.
+    """
+    log_p, log_q = log_densities(log_joint, q, draw(q, draws, generator))
+    return alpha_beta_divergence(alpha, beta, log_q, log_p, -log_q - log(draws))

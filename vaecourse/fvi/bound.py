@@ -1,0 +1,116 @@
+"""Bounds of the evidence from importance weights w = p(x, z) / q(z), z ~ q (Wan, Li and Hovakimyan, 2020).
+
+Draws lie on the first axis of `log_w`, data points behind it; bounds of log p(x) are in nats, one number a data point.
+"""
+
+from math import inf, isfinite, log
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vaecourse.fvi.generators import Generator
+
+
+def check_draws(log_w: Tensor) -> None:
+    """Raises TypeError unless log-weights are floats, ValueError where there is no draw; it does not look at the values."""
+    if not log_w.is_floating_point():
+        raise TypeError(f"log-weights must be floats, got {log_w.dtype}")
+    if log_w.ndim == 0 or log_w.shape[0] == 0:
+        raise ValueError(f"log-weights need an axis of at least one draw first, got shape {tuple(log_w.shape)}")
+
+
+def _check_numbers(log_w: Tensor) -> None:
+    """For bounds that are reported: what trains must not wait for the device."""
+    check_draws(log_w)
+    if log_w.isnan().any() or (log_w == inf).any():
+        raise ValueError("log-weights must not be NaN or +inf: look at log p(x, z) and log q(z) at the draws")
+
+
+def log_evidence(log_w: Float[Tensor, "draws *batch"]) -> Float[Tensor, "*batch"]:
+    """log of the mean weight, in nats: consistent for log p(x), too low on average."""
+    check_draws(log_w)
+    return log_w.logsumexp(0) - log(log_w.shape[0])
+
+
+def variational_bound(
+    f: Generator, log_w: Float[Tensor, "draws *batch"], log_scale: Float[Tensor, "*#batch"] | float = 0.0
+) -> Float[Tensor, "*batch"]:
+    """L_f = E_q f*(w), at least f*(p(x)): the mean over draws (eq-fvi-bound).
+
+    With a log_scale log Z the weights are w / Z, the bound is at least f*(p(x) / Z), and at Z = p(x) it is D_f(q || p(z|x))
+    itself. That is also what keeps generators in the range of floats that shrink or grow with p(x).
+
+    Not differentiable through log_scale. Raises TypeError or ValueError for weights that are no floats or no draws.
+    """
+    check_draws(log_w)
+    if isinstance(log_scale, Tensor):
+        log_scale = log_scale.detach()
+    return f.star.value(log_w - log_scale).mean(0)
+
+
+def renyi_bound(alpha: float, log_w: Float[Tensor, "draws *batch"]) -> Float[Tensor, "*batch"]:
+    """log E_q w^(1 - alpha) / (1 - alpha) in nats; at alpha = 1 the ELBO (eq-fvi-renyi; Li and Turner, 2016).
+
+    Below log p(x) for alpha > 0, above it for alpha < 0 if q > 0 where p > 0; at 0 it is log p(x) for every q. It is
+    log p(x) - D_alpha(q || p(z|x)), an increasing function of -L_f for `power(alpha)`, and no weights overflow in it.
+
+    From finitely many draws the estimate is biased downwards for alpha < 1: an upper bound may come out below log p(x).
+    """
+    check_draws(log_w)
+    if not isfinite(alpha):
+        raise ValueError(f"alpha must be a finite number, got {alpha}")
+    if alpha == 1:
+        return log_w.mean(0)
+    return (((1 - alpha) * log_w).logsumexp(0) - log(log_w.shape[0])) / (1 - alpha)
+
+
+def inclusive_bound(log_w: Float[Tensor, "draws *batch"]) -> Float[Tensor, "*batch"]:
+    """E_q[w log w] / E_q w = log p(x) + KL(p(z|x) || q) in nats, by normalized weights (eq-fvi-inclusive-bound).
+
+    What L_f of `inclusive_kl`, at least p(x) log p(x), says of the evidence once E_q w = p(x) is used.
+    """
+    check_draws(log_w)
+    return (log_w.softmax(0) * log_w).sum(0)
+
+
+def sandwich(
+    log_w: Float[Tensor, "draws *batch"], below: float = 1.0, above: float = -1.0
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """A lower and an upper bound of log p(x) in nats from the same draws, by Renyi's bound at two alphas (eq-fvi-sandwich).
+
+    Raises ValueError for below <= 0, for above >= 0, for NaN.
+    """
+    if not above < 0 < below:
+        raise ValueError(f"the lower bound needs alpha > 0, the upper one alpha < 0; got below = {below}, above = {above}")
+    _check_numbers(log_w)
+    return renyi_bound(below, log_w), renyi_bound(above, log_w)
+
+
+def evidence_interval(
+    f: Generator, value: Float[Tensor, "*batch"], log_scale: float = 0.0, reach: float = 80.0
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """The ends of {log p(x): f*(p(x) / Z) <= value}, in nats, by bisection (eq-fvi-interval).
+
+    Where f* falls the interval has no upper end (inf), where it rises no lower one (-inf), elsewhere it has two. Ends beyond
+    `reach` nats from log Z are reported as infinite.
+
+    Raises ValueError where no p(x) within reach has so small an f*: then `value` is no bound.
+    """
+    if value.isnan().any():
+        raise ValueError("the value of L_f is NaN")
+    lowest = value.new_full(value.shape, min(max(f.star.lowest, -reach), reach))
+    least = f.star.value(lowest)
+    if (value < least - 1e-12 * (1 + least.abs())).any():
+        raise ValueError(f"no p(x) within {reach:g} nats of Z has so small an f*: {f.name} by {value.min():.6g} is no bound")
+
+    def end(side: int) -> Tensor:
+        inside, outside = lowest, value.new_full(value.shape, side * reach)
+        unbounded = f.star.value(outside) <= value
+        for _ in range(100):
+            middle = 0.5 * (inside + outside)
+            holds = f.star.value(middle) <= value
+            inside, outside = torch.where(holds, middle, inside), torch.where(holds, outside, middle)
+        return torch.where(unbounded, side * inf, inside + log_scale)
+
+    return end(-1), end(+1)

@@ -1,0 +1,72 @@
+"""Without draws: Renyi's divergence between Gaussians, mean field's variance, and fits of exact objectives."""
+
+from collections.abc import Callable
+from math import inf, sqrt
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vaecourse.distributions import Normal
+
+
+def renyi_divergence(
+    alpha: float, q: Normal, mean: Float[Tensor, " dim"], precision: Float[Tensor, "dim dim"]
+) -> Float[Tensor, "*batch"]:
+    """D_alpha(q || N(mean, precision^-1)) in nats, alpha other than 0 and 1; inf where it diverges (eq-fvi-renyi-gaussian).
+
+    Gil, Alajaji and Linder (2013): with A = alpha / sigma^2 + (1 - alpha) precision, it is finite where A is positive
+    definite.
+    """
+    if alpha in (0, 1):
+        raise ValueError(f"alpha = {alpha:g} is a limit: 0 at alpha = 0, KL(q || p) at alpha = 1 (Normal.kl, kl_from)")
+    own = torch.diag_embed((-2 * q.log_sigma).exp())
+    A = alpha * own + (1 - alpha) * precision
+    shift = q.mu - mean
+    pull = (alpha * own @ shift[..., None])[..., 0]
+    quadratic = alpha * (shift * (own @ shift[..., None])[..., 0]).sum(-1)
+    quadratic = quadratic - (pull * torch.linalg.solve(A, pull[..., None])[..., 0]).sum(-1)
+    log_determinants = -2 * alpha * q.log_sigma.sum(-1) + (1 - alpha) * torch.logdet(precision) - torch.linalg.slogdet(A)[1]
+    value = 0.5 * (log_determinants - quadratic) / (alpha - 1)
+    return value.masked_fill((torch.linalg.eigvalsh(A) <= 0).any(-1), inf)
+
+
+def mean_field_variance(alpha: float, rho: float) -> float:
+    """The variance of the best diagonal Gaussian on `TiltedGaussian(rho)` under D_alpha(q || p) (eq-fvi-tilted-variance).
+
+    v = (1 - 2a + sqrt(1 - 4a (1 - a) rho^2)) / (2 (1 - a)): 1 - rho^2 at a = 1, 1 at a = 0, 1 - |rho| as a grows without end.
+    Derived from the closed form of D_alpha. Raises ValueError for |rho| >= 1 or an alpha that is NaN or -inf.
+    """
+    if not -1 < rho < 1:
+        raise ValueError(f"the correlation rho must lie strictly between -1 and 1, got {rho}")
+    if not alpha > -inf:
+        raise ValueError(f"alpha must be a number, got {alpha}")
+    if alpha == inf:
+        return 1 - abs(rho)
+    root = sqrt(1 - 4 * alpha * (1 - alpha) * rho**2)
+    if alpha > 0.5:  # the same fraction, extended by root - (1 - 2a), so that nothing cancels
+        return 2 * alpha * (1 - rho**2) / (root + 2 * alpha - 1)
+    return (1 - 2 * alpha + root) / (2 * (1 - alpha))
+
+
+def fit_exactly(objective: Callable[[Normal], Tensor], start: Normal, iterations: int = 200) -> Normal:
+    """The Gaussian, shape (dim,), that minimizes an objective without noise, by L-BFGS from `start`: a local minimum.
+
+    For instance `divergence` on a grid of the plane, or `renyi_divergence`. Raises ArithmeticError where the objective stops
+    being finite.
+    """
+    mu, log_sigma = (part.detach().double().clone().requires_grad_() for part in (start.mu, start.log_sigma))
+    optimizer = torch.optim.LBFGS(
+        [mu, log_sigma], max_iter=iterations, tolerance_grad=1e-10, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = objective(Normal(mu, log_sigma))
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    if not (mu.isfinite().all() and log_sigma.isfinite().all()):
+        raise ArithmeticError("the objective is not finite where the fit went: start nearer, or on a wider grid")
+    return Normal(mu.detach(), log_sigma.detach())
