@@ -1,0 +1,230 @@
+"""The VQ-VAE (van den Oord, Vinyals and Kavukcuoglu, 2017): a grid of discrete codes between an encoder and a decoder.
+
+Images are rows, (batch, pixels); codes are rows of a grid's positions, (batch, positions), each with a vector of `dim`
+coordinates. Likelihoods and bounds are in nats per image, summed over pixels and positions; squared distances between
+vectors and codes are summed over coordinates and averaged over positions, as in the paper. Averages are taken over images.
+"""
+
+from dataclasses import dataclass
+from math import log, log2
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from vaecourse.distributions import Bernoulli, Normal
+from vaecourse.networks import BernoulliNetwork, GaussianNetwork, OnImages
+from vaecourse.randomness import uniform
+from vaecourse.vae import ELBO
+from vaecourse.vq_vae.codebook import Codebook, EMACodebook, Quantized, entropy_bits, perplexity, usage
+
+
+class VQVAE(nn.Module):
+    """An encoder to a grid of vectors, a codebook, and a decoder p(x | e) from the grid of the nearest codes' vectors.
+
+    `encoder` maps (batch, pixels) to (batch, dim * positions), as `OnImages` flattens a grid of `dim` channels; `decoder` maps
+    the like to a Bernoulli or Normal over `pixels`. A posterior is all on one code a position; the prior is uniform.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, codebook: Codebook, pixels: int, positions: int):
+        super().__init__()
+        self.encoder, self.decoder, self.codebook = encoder, decoder, codebook
+        self.pixels, self.positions = pixels, positions
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    def encode(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch positions dim"]:
+        """The encoder's vectors, not yet quantized. Raises ValueError where x is not (batch, pixels)."""
+        if x.ndim != 2 or x.shape[1] != self.pixels:
+            raise ValueError(f"images must be rows, (batch, {self.pixels}); got {tuple(x.shape)}. Flatten them: x.flatten(1)")
+        return to_rows(self.encoder(x.to(self.device)), self.codebook.dim)
+
+    def quantize(self, x: Float[Tensor, "batch pixels"]) -> Quantized:
+        """The encoder's vectors with their nearest codes (eq-vq_vae-nearest)."""
+        return self.codebook(self.encode(x))
+
+    def posterior(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch positions codes"]:
+        """q(k | x): one for the nearest code, zero for all others (eq-vq_vae-posterior).
+
+        Van den Oord, Vinyals and Kavukcuoglu (2017), equation 1.
+        """
+        q = self.quantize(x)
+        return functional.one_hot(q.code, self.codebook.codes).to(q.z.dtype)
+
+    def decode(self, e: Float[Tensor, "*batch positions dim"]) -> Bernoulli | Normal:
+        """p(x | e). Raises ValueError where e does not end in (positions, dim)."""
+        if e.shape[-2:] != (self.positions, self.codebook.dim):
+            raise ValueError(
+                f"vectors must end in {(self.positions, self.codebook.dim)}, (positions, dim); got {tuple(e.shape)}"
+            )
+        return self.decoder(to_grid(e.to(self.device)))
+
+    @torch.no_grad()
+    def codes(self, x: Float[Tensor, "batch pixels"]) -> Int64[Tensor, "batch positions"]:
+        """The code of each position."""
+        return self.quantize(x).code
+
+    def decode_codes(self, code: Int64[Tensor, "*batch positions"]) -> Bernoulli | Normal:
+        """p(x | k)."""
+        return self.decode(self.codebook.embed(code.to(self.device)))
+
+    def elbo(self, x: Float[Tensor, "batch pixels"]) -> ELBO:
+        """The bound, exactly, as the posterior is one code: the rate is log(codes) a position, whatever x (eq-vq_vae-elbo).
+
+        Its rate does not depend on any parameter, and training does without.
+        """
+        q = self.quantize(x)
+        distortion = -self.decode(q.e).log_prob(x.to(self.device))
+        return ELBO(distortion, rate=torch.full_like(distortion, self.positions * log(self.codebook.codes)))
+
+    def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
+        """The distortion through the straight-through line, and what the codebook asks for, averaged over positions.
+
+        Equation eq-vq_vae-objective; van den Oord et al. (2017), equation 3. `quantization`: the codebook's part.
+        """
+        q = self.quantize(x)
+        distortion = -self.decode(q.straight_through).log_prob(x.to(self.device)).mean()
+        quantization = self.codebook.loss(q).mean()
+        return {"loss": distortion + quantization, "distortion": distortion, "quantization": quantization}
+
+    def after_step(self, generator: Generator | None = None) -> None:
+        """What the codebook does after each step: averages and revival."""
+        self.codebook.after_step(generator)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch pixels"]:
+        """The decoder's mean at the nearest codes."""
+        return self.decode(self.quantize(x).e).mean
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n pixels"]:
+        """The decoder's means at n grids of codes from the uniform prior: what this prior cannot know about neighbors shows."""
+        u = uniform((n, self.positions), next(self.parameters()), generator)
+        return self.decode_codes((u * self.codebook.codes).long()).mean
+
+
+def to_rows(grid: Float[Tensor, "*batch features"], dim: int) -> Float[Tensor, "*batch positions dim"]:
+    """A flattened grid, `dim` channels of so many positions, as one row a position."""
+    return grid.unflatten(-1, (dim, -1)).mT
+
+
+def to_grid(rows: Float[Tensor, "*batch positions dim"]) -> Float[Tensor, "*batch features"]:
+    """The inverse of `to_rows`."""
+    return rows.mT.flatten(-2)
+
+
+class Residual(nn.Module):
+    """x + a small correction: a convolution of 3 x 3, then one of 1 x 1, over images of `width` channels."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        inner = nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1)
+        self.correction = nn.Sequential(nn.ReLU(), *inner)
+
+    def forward(self, x: Float[Tensor, "batch width height breadth"]) -> Float[Tensor, "batch width height breadth"]:
+        """The corrected images."""
+        return x + self.correction(x)
+
+
+def downward(inputs: int, outputs: int, width: int, halvings: int, blocks: int) -> nn.Sequential:
+    """Images -> a grid of `outputs` channels whose sides are halved so many times; `blocks` residual blocks at the bottom."""
+    layers: list[nn.Module] = [nn.Conv2d(inputs, width, 4, stride=2, padding=1)]
+    for _ in range(halvings - 1):
+        layers += [nn.ReLU(), nn.Conv2d(width, width, 4, stride=2, padding=1)]
+    layers += [Residual(width) for _ in range(blocks)]  # each its own: [Residual(width)] * blocks would be one, again and again
+    return nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(width, outputs, 1))
+
+
+def upward(inputs: int, outputs: int, width: int, halvings: int, blocks: int) -> nn.Sequential:
+    """`downward` turned round: a grid of `inputs` channels -> images whose sides are doubled so many times."""
+    layers: list[nn.Module] = [nn.Conv2d(inputs, width, 3, padding=1), *(Residual(width) for _ in range(blocks)), nn.ReLU()]
+    for _ in range(halvings - 1):
+        layers += [nn.ConvTranspose2d(width, width, 4, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.ConvTranspose2d(width, outputs, 4, stride=2, padding=1))
+
+
+def initial_vectors(codes: int, dim: int) -> Float[Tensor, "codes dim"]:
+    """Where codes start: standard normal draws. Raises ValueError for codes or dim < 1."""
+    if codes < 1 or dim < 1:
+        raise ValueError(f"a codebook needs at least one code of at least one dimension, got {codes} of {dim}")
+    return torch.randn(codes, dim)
+
+
+def grid_of(shape: tuple[int, int, int], halvings: int) -> tuple[int, int]:
+    """Height and breadth of images after so many halvings. Raises ValueError where they are not multiples of 2^halvings."""
+    _, height, breadth = shape
+    if halvings < 1 or height % 2**halvings or breadth % 2**halvings:
+        raise ValueError(f"{halvings} halvings need sides that are multiples of {2**halvings}; images are {height} x {breadth}")
+    return height >> halvings, breadth >> halvings
+
+
+def conv_vq_vae(
+    shape: tuple[int, int, int],
+    codes: int,
+    dim: int,
+    halvings: int = 1,
+    width: int = 32,
+    blocks: int = 1,
+    log_sigma: float | nn.Parameter | None = None,
+    seed: int = 0,
+    by_gradient: bool = False,
+    **codebook,
+) -> VQVAE:
+    """The chapter's model over images of `shape`, (channels, height, width), with a code for each 2^halvings pixels a side.
+
+    Pixels are coin flips, or Gaussian where `log_sigma` is given (GaussianNetwork). The codebook learns by averages, unless
+    `by_gradient`; further arguments are its own (Codebook, EMACodebook). `seed` sets the initial weights and codes and touches
+    no other randomness. Raises ValueError where sides are not multiples of 2^halvings.
+    """
+    channels, (height, breadth) = shape[0], grid_of(shape, halvings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = OnImages(shape, downward(channels, dim, width, halvings, blocks))
+        images = OnImages((dim, height, breadth), upward(dim, channels, width, halvings, blocks))
+        decoder = BernoulliNetwork(images) if log_sigma is None else GaussianNetwork(images, log_sigma)
+        kind = Codebook if by_gradient else EMACodebook
+        book = kind(initial_vectors(codes, dim), **codebook)
+    return VQVAE(encoder, decoder, book, channels * shape[1] * shape[2], height * breadth)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model does on images. The codes' figures are over all images at once."""
+
+    distortion: float
+    """-log p(x | codes), nats per image."""
+    nmse: float
+    """Squared error of the reconstructions over the images' squared values, both summed over all."""
+    fixed_bits: float
+    """Bits per image at log2(codes) a position: what sending the codes costs a coder that knows nothing."""
+    coded_bits: float
+    """Bits per image under an ideal coder that knows how often each code occurs."""
+    perplexity: float
+    usage: float
+
+
+@torch.no_grad()
+def evaluate(model: VQVAE, x: Float[Tensor, "n pixels"], batch: int = 1000) -> Score:
+    """Score a VQ-VAE on images x, so many at once. Raises ValueError where there are none."""
+    if len(x) == 0:
+        raise ValueError("there are no images to judge by")
+    distortion, error, code = [], [], []
+    for part in x.to(model.device).split(batch):
+        q = model.quantize(part)
+        p = model.decode(q.e)
+        distortion.append(-p.log_prob(part))
+        error.append((part - p.mean).square().sum(-1))
+        code.append(q.code)
+    code, codes, positions = torch.cat(code), model.codebook.codes, model.positions
+    return Score(
+        distortion=torch.cat(distortion).double().mean().item(),
+        nmse=(torch.cat(error).double().sum() / x.double().square().sum()).item(),
+        fixed_bits=positions * log2(codes),
+        coded_bits=positions * entropy_bits(code, codes),
+        perplexity=perplexity(code, codes),
+        usage=usage(code, codes),
+    )
