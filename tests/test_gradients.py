@@ -633,9 +633,15 @@ class NoReads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("estimator", [*BY_SCORE.values(), *BY_PATH.values()], ids=[*BY_SCORE, *BY_PATH])
-def test_a_step_reads_nothing_from_the_device(estimator):
-    model = BlackBoxVI(GAUSSIAN, lambda batch: QUARTIC, estimator)
+EACH = [
+    *[(GAUSSIAN, QUARTIC, estimator) for estimator in (*BY_SCORE.values(), *BY_PATH.values())],
+    *[(q, log_joint, estimator) for q, log_joint, *_ in DISCRETE.values() for estimator in BY_SCORE.values()],
+]
+
+
+@pytest.mark.parametrize("q, log_joint, estimator", EACH)
+def test_a_step_reads_nothing_from_the_device(q, log_joint, estimator):
+    model = BlackBoxVI(q, lambda batch: log_joint, estimator)
     with NoReads():
         model.loss(torch.zeros(1, 1), generator())["loss"].backward()
     assert model.value.grad.isfinite().all()
@@ -654,8 +660,7 @@ def test_a_step_on_a_gpu_is_that_of_the_cpu_and_copies_nothing_to_the_host(estim
     here.loss((x, y), generator(2))["loss"].backward()
     there.loss((x.cuda(), y.cuda()), generator(2))["loss"].backward()
     assert torch.allclose(there.value.grad.cpu(), here.value.grad, rtol=1e-3, atol=1e-3)
-    factors, noise = logistic_regression(x.cuda(), y.cuda()), torch.Generator("cuda").manual_seed(0)
-    there.log_joint = lambda batch: factors
+    x, y, noise = x.cuda(), y.cuda(), torch.Generator("cuda").manual_seed(0)
     torch.cuda.set_sync_debug_mode("error")
     try:
         there.loss((x, y), noise)["loss"].backward()

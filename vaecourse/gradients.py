@@ -24,7 +24,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Num
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 from vaecourse.distributions import Bernoulli, Categorical, Normal
 
@@ -102,7 +101,8 @@ def score(q: Posterior, z: Num[Tensor, "draws *points latents"]) -> Float[Tensor
             return torch.stack([eps * (-q.log_sigma).exp(), eps**2 - 1], -1)
         case Bernoulli():
             return (z - q.mean)[..., None]
-    return functional.one_hot(z, q.logits.shape[-1]).to(q.logits.dtype) - q.probabilities
+    one_hot = z[..., None] == torch.arange(q.logits.shape[-1], device=z.device)
+    return one_hot.to(q.logits.dtype) - q.probabilities
 
 
 def _of_each_draw(log_joint: LogJoint, z: Tensor) -> Tensor:
@@ -354,7 +354,8 @@ class BlackBoxVI(nn.Module):
     """Variational inference that asks a model for log p(x, z) and nothing else, by stochastic ascent of the ELBO.
 
     q: where to start, over (latents,). log_joint: a batch of data -> its LogJoint (or Factors), the whole data's where the
-    batch is a part: weigh it by population / batch. Trained by `training.fit`. Ranganath, Gerrish and Blei (2014).
+    batch is a part: weigh it by population / batch. Trained by `training.fit`; only lambda learns. Ranganath, Gerrish and
+    Blei (2014).
     """
 
     def __init__(self, q: Posterior, log_joint: Callable[..., LogJoint], estimator: Estimator, draws: int = 10):
@@ -392,7 +393,8 @@ def logistic_regression(
             f"inputs (batch, latents) with one label each, at least one; got {tuple(x.shape)} and {tuple(y.shape)}"
         )
     weight, latents = (population or len(x)) / len(x), x.shape[1]
-    touches = torch.cat([torch.ones(1, latents, dtype=torch.bool), torch.eye(latents, dtype=torch.bool)]).to(x.device)
+    own = torch.eye(latents, dtype=torch.bool, device=x.device)
+    touches = torch.cat([torch.ones_like(own[:1]), own])
 
     def terms(z: Tensor) -> Tensor:
         likelihood = weight * Bernoulli(z @ x.T).log_prob(y)

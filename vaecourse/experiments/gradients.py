@@ -69,7 +69,7 @@ def independent(x: Tensor) -> Factors:
         unit = torch.zeros_like(z)[..., None]
         return Normal(unit, unit).log_prob(z[..., None]) + Normal(z[..., None], unit).log_prob(x[:, None])
 
-    return Factors(terms, torch.eye(len(x), dtype=torch.bool))
+    return Factors(terms, torch.eye(len(x), dtype=torch.bool, device=x.device))
 
 
 def chain(latents: int, seed: int) -> Factors:
