@@ -192,7 +192,8 @@ def random_points(x: Float[Tensor, "n dim"], k: int, generator: Generator | None
 def spread_points(x: Float[Tensor, "n dim"], k: int, generator: Generator | None = None) -> Float[Tensor, "k dim"]:
     """k points of the data that lie apart: a draw's probabilities are the squared distances to the nearest drawn before.
 
-    Equation eq-cavi-spread-points; Arthur and Vassilvitskii (2007), "k-means++". Where there are fewer different points than k, the rest is drawn alike.
+    Equation eq-cavi-spread-points; Arthur and Vassilvitskii (2007), "k-means++". Where there are fewer different points than k,
+    the rest is drawn alike.
     """
     draws = uniform((k,), x, generator, batch_axis=None)
     chosen = [x[(draws[0] * len(x)).long()]]
