@@ -1,0 +1,224 @@
+"""Other regularizers than KL(q || p): geometric Jensen-Shannon divergences, and DU-VAE's diverse and certain posteriors.
+
+Divergences are in nats, one number a data point, summed over latents. Gaussians are `distributions.Normal` (diagonal) or
+`FullNormal` (any covariance); both have a geometric mean that is a Gaussian, which is why the geometric kind has a closed form
+and the ordinary Jensen-Shannon divergence, whose mean is a mixture, has none.
+"""
+
+from dataclasses import dataclass
+from math import e, log, pi
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from vaecourse import processes
+from vaecourse.distributions import Normal
+from vaecourse.randomness import uniform
+from vaecourse.vae import VAE
+
+
+@dataclass(frozen=True)
+class FullNormal:
+    """A Gaussian N(mu, S) with any covariance S."""
+
+    mu: Float[Tensor, "*batch dim"]
+    covariance: Float[Tensor, "*batch dim dim"]
+
+    def kl(self, other: "FullNormal") -> Float[Tensor, "*batch"]:
+        """KL(self || other) in nats: 1/2 (tr(S2^-1 S1) + |m2 - m1|^2_(S2^-1) - dim - log det S1 + log det S2)."""
+        own, L = torch.linalg.cholesky(self.covariance), torch.linalg.cholesky(other.covariance)
+        spread = torch.linalg.solve_triangular(L, own, upper=False).square().sum((-2, -1))
+        distance = torch.linalg.solve_triangular(L, (self.mu - other.mu)[..., None], upper=False).square().sum((-2, -1))
+        log_volume = (L.diagonal(dim1=-2, dim2=-1).log() - own.diagonal(dim1=-2, dim2=-1).log()).sum(-1)
+        return 0.5 * (spread + distance - self.mu.shape[-1]) + log_volume
+
+
+Gaussian = TypeVar("Gaussian", Normal, FullNormal)
+Alpha = float | Float[Tensor, ""]
+
+
+def _check(p: Gaussian, q: Gaussian, alpha: Alpha) -> None:
+    if type(p) is not type(q):
+        raise TypeError(f"both Gaussians must be of one kind; got {type(p).__name__} and {type(q).__name__}")
+    if not isinstance(alpha, Tensor) and not 0 <= alpha <= 1:  # a tensor is learned, and not looked at: that would wait for it
+        raise ValueError(f"alpha, the skew, must lie in [0, 1]; got {alpha}")
+
+
+def geometric_mean(p: Gaussian, q: Gaussian, alpha: Alpha) -> Gaussian:
+    """The Gaussian proportional to p^(1 - alpha) q^alpha.
+
+    Its precision is the weighted mean of precisions, its mean the weighted mean of means by precision:
+    S^-1 = (1 - alpha) S1^-1 + alpha S2^-1, m = S ((1 - alpha) S1^-1 m1 + alpha S2^-1 m2).
+    Equation eq-regularizers-geometric-mean; Nielsen (2019), Deasy, Simidjievski and Lio (2020), equations 7 and 8.
+    Raises ValueError for alpha outside [0, 1], TypeError for Gaussians of two kinds.
+    """
+    _check(p, q, alpha)
+    if isinstance(p, Normal):
+        weight_p, weight_q = (1 - alpha) * (-2 * p.log_sigma).exp(), alpha * (-2 * q.log_sigma).exp()
+        precision = weight_p + weight_q
+        return Normal((weight_p * p.mu + weight_q * q.mu) / precision, -0.5 * precision.log())
+    weight_p, weight_q = (1 - alpha) * torch.linalg.inv(p.covariance), alpha * torch.linalg.inv(q.covariance)
+    covariance = torch.linalg.inv(weight_p + weight_q)
+    mean = covariance @ (weight_p @ p.mu[..., None] + weight_q @ q.mu[..., None])
+    return FullNormal(mean[..., 0], 0.5 * (covariance + covariance.mT))
+
+
+def geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, swapped: bool = False) -> Float[Tensor, "*batch"]:
+    """(1 - alpha) KL(p || g) + alpha KL(q || g) in nats, g the geometric mean (eq-regularizers-geometric-js).
+
+    With g = p^(1 - alpha) q^alpha both ends are 0. `swapped` takes g = p^alpha q^(1 - alpha), with which it runs from
+    KL(p || q) at alpha = 0 to KL(q || p) at 1 (eq-regularizers-swapped): so the published sweeps do. It is no f-divergence:
+    g is normalized. Deasy, Simidjievski and Lio (2020), equation 5 and proposition 1. Errors as of `geometric_mean`.
+    """
+    _check(p, q, alpha)
+    g = geometric_mean(p, q, 1 - alpha if swapped else alpha)
+    return (1 - alpha) * p.kl(g) + alpha * q.kl(g)
+
+
+def dual_geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, swapped: bool = False) -> Float[Tensor, "*batch"]:
+    """(1 - alpha) KL(g || p) + alpha KL(g || q) in nats: the arguments of each KL reversed (eq-regularizers-dual).
+
+    Not swapped it is -log of the integral of p^(1 - alpha) q^alpha, 0 at both ends. `swapped` it runs from KL(q || p) at
+    alpha = 0 to KL(p || q) at 1, and is that integral no more. Deasy, Simidjievski and Lio (2020), equation 11.
+    """
+    _check(p, q, alpha)
+    g = geometric_mean(p, q, 1 - alpha if swapped else alpha)
+    return (1 - alpha) * g.kl(p) + alpha * g.kl(q)
+
+
+class GeometricVAE(VAE):
+    """A VAE whose regularizer is a geometric Jensen-Shannon divergence between q(z | x) and p(z), in its swapped form.
+
+    alpha: fixed in [0, 1], or None for a learned one that starts at 1/2. At alpha = 0 `dual=False` is the VAE, KL(q || p),
+    and `dual=True` has KL(p || q); at 1 they have changed places. Its loss is no bound on the evidence but there;
+    `vae.evaluate` scores it by the true bound. A learned alpha moves to where the divergence is least, which is not where the
+    model is best.
+    Equation eq-regularizers-loss. Raises ValueError for alpha outside [0, 1].
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int, alpha: float | None, dual: bool = False
+    ):
+        super().__init__(encoder, decoder, pixels, latents)
+        if alpha is not None and not 0 <= alpha <= 1:
+            raise ValueError(f"alpha, the skew, must lie in [0, 1], or be None to be learned; got {alpha}")
+        self.divergence = dual_geometric_js if dual else geometric_js
+        self.fixed = alpha
+        if alpha is None:
+            self.logit_alpha = nn.Parameter(torch.zeros(()))
+
+    @property
+    def alpha(self) -> Alpha:
+        """The skew, a number or, where it is learned, a tensor in (0, 1)."""
+        return self.logit_alpha.sigmoid() if self.fixed is None else self.fixed
+
+    def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
+        """The distortion and the divergence, in nats, averaged over the batch."""
+        q = self.encode(x)
+        distortion = -self.decode(q.sample(generator)).log_prob(x).mean()
+        divergence = self.divergence(q, self.prior(len(x)), self.alpha, swapped=True).mean()
+        return {"loss": distortion + divergence, "distortion": distortion, "divergence": divergence}
+
+
+# DU-VAE
+
+
+class MeanNorm(nn.Module):
+    """Batch normalization of posterior means: gamma (mu - batch mean) / batch deviation + shift, gamma fixed, shift learned.
+
+    Over a batch each latent's mean square is gamma^2 + shift^2, so that the rate, averaged over the batch, is at least half
+    their sum over latents: it cannot vanish (eq-regularizers-rate-floor; Zhu et al., 2020, equation 5). Statistics are those
+    of the whole batch where several processes share it. Out of training those of past batches are used.
+    """
+
+    def __init__(self, latents: int, gamma: float, momentum: float = 0.1, eps: float = 1e-5):
+        super().__init__()
+        if not gamma > 0:
+            raise ValueError(f"gamma, the standard deviation that means are given, must be positive; got {gamma}")
+        self.gamma, self.momentum, self.eps = gamma, momentum, eps
+        self.shift = nn.Parameter(torch.zeros(latents))
+        self.register_buffer("mean", torch.zeros(latents))
+        self.register_buffer("variance", torch.ones(latents))
+
+    def forward(self, mu: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
+        """The normalized means. Raises ValueError for a batch of one in training, which has no deviation."""
+        mean, variance = self.mean, self.variance
+        if self.training:
+            n = len(mu) * processes.count()
+            if n < 2:
+                raise ValueError("means are normalized over a batch: it needs at least 2 data points, got 1")
+            mean = processes.total(mu.sum(0)) / n
+            variance = processes.total(((mu - mean) ** 2).sum(0)) / n
+            self.mean.lerp_(mean.detach(), self.momentum)
+            self.variance.lerp_(variance.detach(), self.momentum)
+        return self.gamma * (mu - mean) / (variance + self.eps).sqrt() + self.shift
+
+
+ENTROPY_FLOOR = 1 / (2 * pi * e)
+"""The variance of a Gaussian whose entropy is 0."""
+
+
+class DUVAE(VAE):
+    """Diversity and uncertainty awareness (Shen et al., 2021): means normalized over the batch, dropout on variances.
+
+    `encoder` gives a Normal, whose means are normalized (MeanNorm) and whose variances are those it says above a floor of
+    1 / (2 pi e). In training each variance is drawn towards the floor: floor + g (variance - floor), with g = 1 / keep with
+    probability `keep`, else 0, so that its mean stays; the entropy of what is dropped is 0, that of the rest is larger.
+    No term is added to the loss. Equation eq-regularizers-variance-dropout. Raises ValueError for keep outside (0, 1] and
+    gamma <= 0.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int, gamma: float = 1.0, keep: float = 0.8
+    ):
+        super().__init__(encoder, decoder, pixels, latents)
+        if not 0 < keep <= 1:
+            raise ValueError(f"keep, the probability that a variance stays, must lie in (0, 1]; got {keep}")
+        self.keep = keep
+        self.norm = MeanNorm(latents, gamma)
+
+    def encode(self, x: Float[Tensor, "batch pixels"]) -> Normal:
+        """q(z | x), with normalized means and no variance below the floor."""
+        q = super().encode(x)
+        return Normal(self.norm(q.mu), 0.5 * ((2 * q.log_sigma).exp() + ENTROPY_FLOOR).log())
+
+    def drop(self, q: Normal, generator: Generator | None = None) -> Normal:
+        """The posterior with dropout on its variances (eq-regularizers-variance-dropout)."""
+        excess = (2 * q.log_sigma).exp() - ENTROPY_FLOOR
+        kept = uniform(excess.shape, excess, generator) < self.keep
+        return Normal(q.mu, 0.5 * (ENTROPY_FLOOR + kept * excess / self.keep).log())
+
+    def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
+        """-ELBO by L^B of the posteriors with dropout, averaged over the batch, and its parts."""
+        q = self.drop(self.encode(x), generator)
+        distortion = -self.decode(q.sample(generator)).log_prob(x).mean()
+        rate = q.kl_to_standard().mean()
+        return {"loss": distortion + rate, "distortion": distortion, "rate": rate}
+
+
+# What codes tell of data
+
+
+@torch.no_grad()
+def mutual_information(q: Normal, generator: Generator | None = None, draws: int = 1, chunk: int = 500) -> tuple[float, float]:
+    """I(x; z) in nats between the index of a data point and its code, and the standard error of the estimate.
+
+    E_x KL(q(z | x) || p) = I(x; z) + KL(q(z) || p), q(z) the mean of all n posteriors q(z | x_i) (eq-regularizers-information;
+    Hoffman and Johnson, 2016). log q(z | x_i) - log q(z) is averaged over `draws` codes of each point; it never exceeds log n.
+    The sum over all n posteriors is exact, not a batch's: n^2 densities, `chunk` x n at once.
+    Raises ValueError where q has no batch of at least one.
+    """
+    if q.mu.ndim != 2 or len(q.mu) == 0 or draws < 1:
+        raise ValueError(
+            f"posteriors must be a batch, (n, latents), and draws at least 1; got shape {tuple(q.mu.shape)} and draws = {draws}"
+        )
+    n, gains = len(q.mu), []
+    for z in q.sample(generator, (draws,)).unbind(0):
+        for start in range(0, n, chunk):
+            part = slice(start, start + chunk)
+            own = Normal(q.mu[part], q.log_sigma[part]).log_prob(z[part])
+            gains.append(own - (q.log_prob(z[part, None]).logsumexp(1) - log(n)))
+    gain = torch.cat(gains).double()
+    return gain.mean().item(), (gain.std() / len(gain) ** 0.5).item() if len(gain) > 1 else 0.0
