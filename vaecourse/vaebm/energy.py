@@ -1,0 +1,86 @@
+"""The energy E(x): a network with one output, whose layers' spectral norms are watched and kept small."""
+
+from math import pi
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from vaecourse.networks import mlp
+
+
+class FourierFeatures(nn.Module):
+    """x and the sines and cosines of random projections of it: (..., inputs) -> (..., inputs + 2 * features).
+
+    Networks of x alone are slow to learn what changes quickly with x; the frequencies, drawn once from N(0, (2 pi scale)^2),
+    let them (Tancik et al., 2020). `scale` is in waves per unit of x. `seed` touches no other randomness.
+    """
+
+    def __init__(self, inputs: int, features: int, scale: float, seed: int = 0):
+        super().__init__()
+        drawn = torch.randn(inputs, features, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("frequencies", 2 * pi * scale * drawn)
+
+    def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        """The features of each row."""
+        phase = x @ self.frequencies
+        return torch.cat([x, phase.sin(), phase.cos()], dim=-1)
+
+
+class EnergyNetwork(nn.Module):
+    """E(x), in nats, from a network with one output, (batch, dim) -> (batch, 1).
+
+    Keeps an estimate of each linear or convolutional layer's leading left singular vector, in buffers, one a layer.
+    """
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+        for number, weight in enumerate(self.weights):
+            start = torch.randn(len(weight), generator=torch.Generator().manual_seed(number))
+            self.register_buffer(f"singular_{number}", normalize(start, dim=0))
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """The weights of all linear and convolutional layers."""
+        return [m.weight for m in self.net.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d)]
+
+    def forward(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """One energy a point. Raises ValueError where the network gives no single column."""
+        out = self.net(x)
+        if out.shape != (len(x), 1):
+            raise ValueError(f"an energy network has one output a point, ({len(x)}, 1); this one gives {tuple(out.shape)}")
+        return out[:, 0]
+
+    def spectral_norms(self, iterations: int = 1) -> Float[Tensor, " layers"]:
+        """The largest singular value of each layer's weight, by power iteration from where the last call stopped.
+
+        A convolution's weight counts as the matrix (outputs, the rest). Differentiable in the weights:
+        d(u' W v)/dW = u v'. Equation eq-vaebm-power-iteration; Yoshida and Miyato (2017).
+        """
+        norms = []
+        for number, weight in enumerate(self.weights):
+            W, u = weight.flatten(1), getattr(self, f"singular_{number}")
+            with torch.no_grad():
+                for _ in range(iterations):
+                    v = normalize(W.T @ u, dim=0)
+                    u.copy_(normalize(W @ v, dim=0))
+            norms.append(u.clone() @ W @ v)
+        return torch.stack(norms)
+
+
+def energy_mlp(
+    inputs: int, hidden: tuple[int, ...] = (128, 128), features: int = 0, scale: float = 1.0, seed: int = 0
+) -> EnergyNetwork:
+    """An energy of fully connected SiLU layers, on `features` Fourier features of x where there are any.
+
+    SiLU, since a chain follows the energy's gradient, which is to be smooth. The last layer starts at zero, so that the model
+    starts as the density that it corrects. `seed` touches no other randomness.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = mlp(inputs + 2 * features, *hidden, 1, activation=nn.SiLU)
+    nn.init.zeros_(layers[-1].weight)
+    nn.init.zeros_(layers[-1].bias)
+    return EnergyNetwork(nn.Sequential(FourierFeatures(inputs, features, scale, seed), layers) if features else layers)

@@ -1,0 +1,102 @@
+"""The VAEBM: p(x, z) proportional to p_vae(x, z) exp(-E(x)), sampled in the VAE's noise (Xiao et al., 2021)."""
+
+from copy import deepcopy
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from vaecourse import samplers
+from vaecourse.distributions import Normal
+from vaecourse.vae import VAE
+from vaecourse.vaebm.chains import Chains
+from vaecourse.vaebm.ebm import EBM
+from vaecourse.vaebm.energy import EnergyNetwork
+
+
+class VAEBM(EBM):
+    """h(x, z) = p_vae(x, z) exp(-E(x)) / Z, the VAE frozen (eq-vaebm-joint; Xiao et al., 2021, equation 3).
+
+    Stage one trains the VAE by its ELBO; stage two trains E by `training.fit`, as for any `EBM`. T maps eps = (eps_x, eps_z)
+    to x = mu(z) + sigma(z) eps_x with z = eps_z, mu and sigma the decoder's; chains have the width `width(vae)`. The settings
+    are the EBM's. The VAE given is copied. Raises TypeError where its decoder is no Normal.
+    """
+
+    def __init__(self, vae: VAE, energy: EnergyNetwork, chains: Chains, **settings: float | int):
+        super().__init__(energy, self.width(vae), chains, **settings)
+        self.vae = deepcopy(vae).requires_grad_(False).eval()
+        parameter = next(vae.parameters())
+        if not isinstance(self.vae.decode(parameter.new_zeros(1, vae.latents)), Normal):
+            raise TypeError("x must be a smooth function of noise: the VAE's decoder has to return a Normal")
+
+    @staticmethod
+    def width(vae: VAE) -> int:
+        """The width of eps = (eps_x, eps_z)."""
+        return vae.pixels + vae.latents
+
+    def split(self, eps: Float[Tensor, "batch dim"]) -> tuple[Float[Tensor, "batch pixels"], Float[Tensor, "batch latents"]]:
+        """eps_x and eps_z."""
+        return eps[:, : self.vae.pixels], eps[:, self.vae.pixels :]
+
+    def transform(self, eps: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch pixels"]:
+        """x = mu(z) + sigma(z) eps_x, z = eps_z (eq-vaebm-transform)."""
+        eps_x, z = self.split(eps)
+        p = self.vae.decode(z)
+        return p.mu + p.log_sigma.exp() * eps_x
+
+    def inverse(self, x: Float[Tensor, "batch pixels"], z: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch dim"]:
+        """The eps that T maps to (x, z)."""
+        p = self.vae.decode(z)
+        return torch.cat([(x - p.mu) * (-p.log_sigma).exp(), z], dim=-1)
+
+    def data_potential(self, xz: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """The same model in its own coordinates: E(x) - log p(x | z) - log p(z) in nats (eq-vaebm-data-potential).
+
+        Of (x, z) and for chains in (x, z) only: in eps it would count the decoder's density twice, since the noise's
+        Gaussian is log p(x | z) and T's Jacobian together.
+        """
+        x, z = self.split(xz)
+        energy = self.energy if self.training else self.average
+        return energy(x) - self.vae.decode(z).log_prob(x) - self.vae.prior(len(z)).log_prob(z)
+
+    def sample_in_data_space(
+        self, n: int, steps: int, step: float, generator: Generator | None = None
+    ) -> Float[Tensor, "n pixels"]:
+        """As `sample`, from the same starts, by chains in (x, z): how it goes without the change of coordinates."""
+        eps = self.noise(n, generator)
+        with torch.no_grad():
+            xz = torch.cat([self.transform(eps), self.split(eps)[1]], dim=-1)
+        xz, _ = samplers.langevin(self.data_potential, xz, step, steps, generator, every=steps)
+        return self.split(xz)[0]
+
+
+class GeneratorStep(nn.Module):
+    """The optional third stage: a copy G of the decoder moved towards the VAEBM by KL, as a GAN's generator is.
+
+    KL(p_G(x, z) || h(x, z)) = E_z KL(p_G(x | z) || p_vae(x | z)) + E_{p_G} E(x) + log Z, since both have the prior p(z)
+    (eq-vaebm-generator-kl; Xiao et al., 2021, section 3.3 and appendix, with the VAE held at its old weights). The first term
+    is closed form for each z drawn, the second a reparameterized draw. log Z does not depend on G and is left out, so the
+    loss is the KL up to that constant. No entropy of p_G(x) is estimated: the joint KL bounds that of x from above, and its
+    first term takes the entropy's place. At G = the decoder that term and its gradient are zero: the first step follows
+    E(x) alone.
+    """
+
+    def __init__(self, model: VAEBM):
+        super().__init__()
+        self.model = deepcopy(model).requires_grad_(False)
+        self.decoder = deepcopy(model.vae.decoder).requires_grad_(True)
+
+    def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
+        """KL(p_G(x, z) || h(x, z)) - log Z in nats, from as many draws as x has rows; the data are not looked at."""
+        vae = self.model.vae
+        z = vae.prior(len(x)).sample(generator)
+        p = self.decoder(z)
+        energy = self.model.average(p.sample(generator)).mean()
+        kl = p.kl(vae.decode(z)).mean()
+        return {"loss": energy + kl, "energy": energy, "kl": kl}
+
+    @torch.no_grad()
+    def start(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n dim"]:
+        """Where chains of the VAEBM start from G's points: eps such that T(eps) is G's (x, z)."""
+        z = self.model.vae.prior(n).sample(generator)
+        return self.model.inverse(self.decoder(z).sample(generator), z)
