@@ -31,7 +31,7 @@ def alpha_beta_divergence(
 ) -> Float[Tensor, "*batch"]:
     """The divergence from q to p with integrals as sums over points, each worth exp(log_measure), in nats (eq-fvi-alpha-beta).
 
-        log of int p^(a+b) / (b (a+b)) + log of int q^(a+b) / (a (a+b)) - log of int q^a p^b / (a b)
+        log of int q^(a+b) / (b (a+b)) + log of int p^(a+b) / (a (a+b)) - log of int q^a p^b / (a b)
 
     Neither density need be normalized. Zero if and only if they are proportional. At b = 0 it is KL(Q || P) / a^2 with
     Q and P proportional to q^a and p^a, at a = 0 KL(P || Q) / b^2 with the powers b. Regli and Silva (2018); Cichocki,
@@ -53,7 +53,7 @@ def alpha_beta_divergence(
     if alpha == 0:
         escort = (beta * log_p + log_measure).softmax(0)
         return (escort * (log_p - log_q)).sum(0) / beta + (integral(beta, 0.0) - integral(0.0, beta)) / beta**2
-    own = integral(0.0, total) / (beta * total) + integral(total, 0.0) / (alpha * total)
+    own = integral(total, 0.0) / (beta * total) + integral(0.0, total) / (alpha * total)
     return own - integral(alpha, beta) / (alpha * beta)
 
 

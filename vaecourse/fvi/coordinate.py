@@ -15,7 +15,7 @@ from torch import Tensor
 from vaecourse.fvi.generators import Generator, divergence
 
 
-def product(log_factors: list[Float[Tensor, " values"]]) -> Float[Tensor, "*table"]:
+def product(log_factors: list[Float[Tensor, " _"]]) -> Float[Tensor, "*table"]:
     """log q(z) = sum of log q_j(z_j), as a table with one axis a factor."""
     axes = len(log_factors)
     shaped = [log_q.reshape([-1 if axis == j else 1 for axis in range(axes)]) for j, log_q in enumerate(log_factors)]
@@ -23,8 +23,8 @@ def product(log_factors: list[Float[Tensor, " values"]]) -> Float[Tensor, "*tabl
 
 
 def power_mean_update(
-    log_joint: Float[Tensor, "*table"], log_factors: list[Float[Tensor, " values"]], j: int, exponent: float
-) -> Float[Tensor, " values"]:
+    log_joint: Float[Tensor, "*table"], log_factors: list[Float[Tensor, " _"]], j: int, exponent: float
+) -> Float[Tensor, " _"]:
     """log of q_j proportional to (E_{q_-j} (p / q_-j)^s)^(1/s); at s = 0 exp E_{q_-j} log p (eq-fvi-cavi).
 
     s = 1 - alpha minimizes D_alpha(q || p) in the factor j (class F1); s = alpha is the report's line for class F0.
@@ -43,14 +43,14 @@ def power_mean_update(
 class Factorized:
     """What f-CAVI found: log q_j for each factor, and D_f(q || p(z|x)) after each sweep, the start first."""
 
-    log_factors: list[Float[Tensor, " values"]]
+    log_factors: list[Float[Tensor, " _"]]
     trace: list[float]
 
 
 def f_cavi(
     f: Generator,
     log_joint: Float[Tensor, "*table"],
-    start: list[Float[Tensor, " values"]] | None = None,
+    start: list[Float[Tensor, " _"]] | None = None,
     sweeps: int = 200,
     tolerance: float = 1e-13,
 ) -> Factorized:

@@ -1,7 +1,7 @@
 """Without draws: Renyi's divergence between Gaussians, mean field's variance, and fits of exact objectives."""
 
 from collections.abc import Callable
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 
 import torch
 from jaxtyping import Float
@@ -13,10 +13,11 @@ from vaecourse.distributions import Normal
 def renyi_divergence(
     alpha: float, q: Normal, mean: Float[Tensor, " dim"], precision: Float[Tensor, "dim dim"]
 ) -> Float[Tensor, "*batch"]:
-    """D_alpha(q || N(mean, precision^-1)) in nats, alpha other than 0 and 1; inf where it diverges (eq-fvi-renyi-gaussian).
+    """D_alpha(q || N(mean, precision^-1)) in nats, alpha other than 0 and 1 (eq-fvi-renyi-gaussian).
 
-    Gil, Alajaji and Linder (2013): with A = alpha / sigma^2 + (1 - alpha) precision, it is finite where A is positive
-    definite.
+    Not below zero for alpha > 0, not above it for alpha < 0, where the best q is the one with the largest. With
+    A = alpha / sigma^2 + (1 - alpha) precision it is finite where A is positive definite; elsewhere inf is returned, with its
+    sign. Gil, Alajaji and Linder (2013).
     """
     if alpha in (0, 1):
         raise ValueError(f"alpha = {alpha:g} is a limit: 0 at alpha = 0, KL(q || p) at alpha = 1 (Normal.kl, kl_from)")
@@ -28,7 +29,7 @@ def renyi_divergence(
     quadratic = quadratic - (pull * torch.linalg.solve(A, pull[..., None])[..., 0]).sum(-1)
     log_determinants = -2 * alpha * q.log_sigma.sum(-1) + (1 - alpha) * torch.logdet(precision) - torch.linalg.slogdet(A)[1]
     value = 0.5 * (log_determinants - quadratic) / (alpha - 1)
-    return value.masked_fill((torch.linalg.eigvalsh(A) <= 0).any(-1), inf)
+    return value.masked_fill((torch.linalg.eigvalsh(A) <= 0).any(-1), inf if alpha > 0 else -inf)
 
 
 def mean_field_variance(alpha: float, rho: float) -> float:
@@ -52,8 +53,8 @@ def mean_field_variance(alpha: float, rho: float) -> float:
 def fit_exactly(objective: Callable[[Normal], Tensor], start: Normal, iterations: int = 200) -> Normal:
     """The Gaussian, shape (dim,), that minimizes an objective without noise, by L-BFGS from `start`: a local minimum.
 
-    For instance `divergence` on a grid of the plane, or `renyi_divergence`. Raises ArithmeticError where the objective stops
-    being finite.
+    For instance `divergence` on a grid of the plane, or `renyi_divergence`. Raises ArithmeticError where the objective is
+    not finite at the start or the end.
     """
     mu, log_sigma = (part.detach().double().clone().requires_grad_() for part in (start.mu, start.log_sigma))
     optimizer = torch.optim.LBFGS(
@@ -66,7 +67,12 @@ def fit_exactly(objective: Callable[[Normal], Tensor], start: Normal, iterations
         value.backward()
         return value
 
+    values = [closure().item()]
     optimizer.step(closure)
-    if not (mu.isfinite().all() and log_sigma.isfinite().all()):
-        raise ArithmeticError("the objective is not finite where the fit went: start nearer, or on a wider grid")
-    return Normal(mu.detach(), log_sigma.detach())
+    q = Normal(mu.detach(), log_sigma.detach())
+    values.append(objective(q).item())
+    if not isfinite(sum(values)):
+        raise ArithmeticError(
+            f"the objective must be finite; it is {values[0]:g} at the start and {values[1]:g} where the fit ended"
+        )
+    return q

@@ -1,0 +1,574 @@
+"""f-CAVI, minibatches, tail-adaptive weights, the alpha-beta divergence, and closed forms: against numeric minimization,
+enumeration and quadrature."""
+
+from functools import partial
+from itertools import combinations, pairwise
+from math import exp, inf, log, nan, sqrt
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, optimize, special, stats
+from torch import Tensor
+
+from vaecourse import fvi
+from vaecourse.distributions import Normal
+from vaecourse.exact_models import BimodalMixture, TiltedGaussian
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def double(*values) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+# f-CAVI on tables
+
+
+def table(seed: int, shape: tuple[int, ...] = (3, 4), spread: float = 1.0) -> Tensor:
+    """log p(x, z) over a few values of z, of a p(x) that is not 1."""
+    return spread * torch.randn(shape, generator=generator(seed), dtype=torch.float64) - 3.0
+
+
+F_CAVI = {
+    "exclusive KL": fvi.exclusive_kl,
+    "chi-square": fvi.chi_square,
+    "chi-square dual": fvi.chi_square.dual,
+    "Hellinger": fvi.hellinger,
+    "power 0.3": fvi.power(0.3),
+    "inclusive KL": fvi.inclusive_kl,
+}
+EACH_F = pytest.mark.parametrize("f", F_CAVI.values(), ids=F_CAVI)
+
+
+def outer(factors: list[np.ndarray]) -> np.ndarray:
+    joint = factors[0]
+    for q in factors[1:]:
+        joint = joint[..., None] * q
+    return joint
+
+
+def by_sums(f: fvi.Generator, q: np.ndarray, p: np.ndarray) -> float:
+    """D_f(q || p), from textbook sums."""
+    if f.name == "exclusive KL":
+        return special.rel_entr(q, p).sum()
+    if f.name == "inclusive KL":
+        return special.rel_entr(p, q).sum()
+    power = (q**f.alpha * p ** (1 - f.alpha)).sum()
+    return {"chi-square": power - 1, "chi-square dual": power - 1, "Hellinger": 2 - 2 * power}.get(
+        f.name, (power - 1) / (f.alpha * (f.alpha - 1))
+    )
+
+
+def minimized(f: fvi.Generator, log_joint: np.ndarray, start: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
+    """The best factors by a general-purpose minimizer over logits."""
+    p = special.softmax(log_joint)
+    cuts = np.cumsum([len(q) for q in start])[:-1]
+
+    def factors(logits):
+        return [special.softmax(part) for part in np.split(logits, cuts)]
+
+    found = optimize.minimize(
+        lambda logits: by_sums(f, outer(factors(logits)), p), np.log(np.concatenate(start)), options={"gtol": 1e-10}
+    )
+    return factors(found.x), found.fun
+
+
+@pytest.mark.equation("eq-fvi-cavi", oracle="numeric minimization")
+@EACH_F
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 2)])
+def test_f_cavi_ends_where_a_numeric_minimization_does(f, shape):
+    log_joint = table(1, shape)
+    ours = fvi.f_cavi(f, log_joint)
+    factors = [log_q.exp().numpy() for log_q in ours.log_factors]
+    best, value = minimized(f, log_joint.numpy(), factors)
+    assert ours.trace[-1] == pytest.approx(value, abs=1e-9)
+    for q, own in zip(best, factors, strict=True):
+        assert q == pytest.approx(own, abs=1e-4)
+
+
+@pytest.mark.equation("eq-fvi-cavi", oracle="numeric minimization")
+@EACH_F
+def test_one_update_is_the_best_factor_given_the_others(f):
+    log_joint, q1 = table(2), np.array([0.5, 0.2, 0.3])
+    p = special.softmax(log_joint.numpy())
+    log_factors = [torch.from_numpy(np.log(q1)), torch.zeros(4, dtype=torch.float64)]
+    ours = fvi.power_mean_update(log_joint, log_factors, 1, 1 - f.alpha).exp().numpy()
+    found = optimize.minimize(
+        lambda logits: by_sums(f, q1[:, None] * special.softmax(logits), p), np.zeros(4), options={"gtol": 1e-11}
+    )
+    assert ours == pytest.approx(special.softmax(found.x), abs=1e-5)
+
+
+@pytest.mark.equation("eq-fvi-cavi-classes", oracle="numeric minimization")
+@pytest.mark.parametrize("alpha", [2.0, 0.3, -1.0])
+def test_the_update_printed_for_f0_minimizes_the_opposite_direction(alpha):
+    log_joint, q1 = table(2), np.array([0.5, 0.2, 0.3])
+    p = special.softmax(log_joint.numpy())
+    rest = p / q1[:, None]
+    printed = (q1[:, None] * rest**alpha).sum(0) ** (1 / alpha)  # f^-1(E f(p / q_-j)), f = t^alpha - 1
+    printed /= printed.sum()
+    f1_form = (q1[:, None] * rest ** (1 - alpha)).sum(0) ** (1 / (1 - alpha))
+    f1_form /= f1_form.sum()
+
+    def best(exponent):
+        sign = np.sign(exponent * (exponent - 1))
+        found = optimize.minimize(
+            lambda logits: sign * ((q1[:, None] * special.softmax(logits)) ** exponent * p ** (1 - exponent)).sum(),
+            np.zeros(4),
+            options={"gtol": 1e-11},
+        )
+        return special.softmax(found.x)
+
+    assert printed == pytest.approx(best(1 - alpha), abs=1e-5), "the minimizer for the dual generator"
+    assert np.abs(printed - best(alpha)).max() > 0.01, "and not for f"
+    assert f1_form == pytest.approx(best(alpha), abs=1e-5)
+    log_factors = [torch.from_numpy(np.log(q1)), torch.zeros(4, dtype=torch.float64)]
+    for exponent, by_hand in ((alpha, printed), (1 - alpha, f1_form)):
+        assert fvi.power_mean_update(log_joint, log_factors, 1, exponent).exp().numpy() == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_printed_for_minus_log_the_f0_update_is_cavis_and_the_minimizer_is_the_marginal():
+    log_joint = table(3)
+    p = special.softmax(log_joint.numpy())
+    log_factors = [double(0.5, 0.2, 0.3).log(), torch.zeros(4, dtype=torch.float64)]
+    ours = fvi.f_cavi(fvi.inclusive_kl, log_joint)
+    for axis, log_q in enumerate(ours.log_factors):
+        assert log_q.exp().numpy() == pytest.approx(p.sum(1 - axis), abs=1e-12)
+    printed = np.exp(np.array([0.5, 0.2, 0.3]) @ np.log(p))  # f^-1(E f(...)) with f = -log: the geometric mean
+    printed /= printed.sum()
+    assert fvi.power_mean_update(log_joint, log_factors, 1, 0.0).exp().numpy() == pytest.approx(printed, abs=1e-12)
+    assert np.abs(printed - p.sum(0)).max() > 0.02
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(list(F_CAVI)), st.integers(0, 10_000), st.sampled_from([0.3, 1.0, 4.0]))
+def test_the_divergence_never_rises_from_sweep_to_sweep(name, seed, spread):
+    ours = fvi.f_cavi(F_CAVI[name], table(seed, spread=spread), sweeps=30)
+    assert (np.diff(ours.trace) <= 1e-10 * (1 + np.abs(ours.trace[:-1]))).all()
+    for log_q in ours.log_factors:
+        assert log_q.exp().sum().item() == pytest.approx(1)
+
+
+def test_f_cavi_seeks_one_of_two_modes_or_covers_both_and_where_it_ends_depends_on_its_start():
+    p = double(0.48, 0.02, 0.02, 0.48).reshape(2, 2)
+    leaning = [double(0.6, 0.4).log(), double(0.6, 0.4).log()]
+    other = [double(0.4, 0.6).log(), double(0.4, 0.6).log()]
+    seeking = fvi.f_cavi(fvi.exclusive_kl, p.log(), leaning).log_factors[0].exp()
+    assert seeking[0] > 0.9
+    assert fvi.f_cavi(fvi.exclusive_kl, p.log(), other).log_factors[0].exp()[0] < 0.1
+    assert fvi.f_cavi(fvi.inclusive_kl, p.log(), leaning).log_factors[0].exp().numpy() == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.equation("eq-fvi-tilted-variance", oracle="f-CAVI on a grid")
+@pytest.mark.parametrize("alpha", [2.0, 0.5, 0.2])
+def test_f_cavi_on_a_grid_of_the_tilted_gaussian_finds_the_variance_of_the_formula(alpha):
+    axis = torch.linspace(-6, 6, 121, dtype=torch.float64)
+    log_joint = TiltedGaussian(0.9).log_prob(torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)) - 5
+    ours = fvi.f_cavi(fvi.power(alpha), log_joint)
+    variance = (ours.log_factors[0].exp() * axis**2).sum().item()
+    assert variance == pytest.approx(fvi.mean_field_variance(alpha, 0.9), abs=1e-3)
+
+
+@pytest.mark.parametrize("f", [fvi.jensen_shannon, fvi.total_variation], ids=lambda f: f.name)
+def test_f_cavi_refuses_generators_in_neither_class(f):
+    with pytest.raises(ValueError, match=f"{f.name} is in neither class"):
+        fvi.f_cavi(f, table(0))
+
+
+def test_f_cavi_refuses_bad_tables_and_bad_starts():
+    with pytest.raises(ValueError, match=r"at least two latents; got \(3,\)"):
+        fvi.f_cavi(fvi.exclusive_kl, torch.zeros(3))
+    with pytest.raises(ValueError, match="at least two latents"):
+        fvi.f_cavi(fvi.exclusive_kl, torch.zeros(0, 3))
+    for bad in (nan, -inf):
+        with pytest.raises(ValueError, match="log_joint must be finite"):
+            fvi.f_cavi(fvi.exclusive_kl, double(0.0, bad).expand(2, 2))
+    with pytest.raises(ValueError, match=r"factors of \[3, 4\] values, got \[3, 3\]"):
+        fvi.f_cavi(fvi.exclusive_kl, table(0), [torch.zeros(3).double(), torch.zeros(3).double()])
+    with pytest.raises(ValueError, match="q's support is too small: factor 1"):
+        fvi.f_cavi(fvi.inclusive_kl, table(0), [torch.zeros(3).double(), double(0.5, 0.5, 0, 0).log()])
+
+
+# Closed forms, and mean field on the tilted Gaussian
+
+PRECISION = TiltedGaussian(0.9).precision
+
+
+@pytest.mark.equation("eq-fvi-renyi-gaussian", oracle="sums over a grid")
+@pytest.mark.parametrize("alpha", [2.0, 0.5, -0.6])
+def test_renyis_divergence_between_gaussians_is_its_integral(alpha):
+    covariance = np.array([[1.0, 0.3], [0.3, 0.7]])
+    mean, mu, sigma = np.array([0.2, -0.4]), np.array([0.5, 0.1]), np.array([0.8, 0.75])
+    axis = np.linspace(-9, 9, 601)
+    z = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
+    log_q = stats.multivariate_normal(mu, np.diag(sigma**2)).logpdf(z)
+    log_p = stats.multivariate_normal(mean, covariance).logpdf(z)
+    exact = special.logsumexp(alpha * log_q + (1 - alpha) * log_p + 2 * np.log(axis[1] - axis[0])) / (alpha - 1)
+    q = Normal(torch.from_numpy(mu), torch.from_numpy(np.log(sigma)))
+    ours = fvi.renyi_divergence(alpha, q, torch.from_numpy(mean), torch.from_numpy(np.linalg.inv(covariance)))
+    assert ours.item() == pytest.approx(exact, abs=1e-7)
+
+
+def test_renyis_divergence_is_infinite_where_q_is_too_wide_or_too_narrow():
+    zero = torch.zeros(2, dtype=torch.float64)
+    wide, narrow = Normal(zero, zero + log(2)), Normal(zero, zero - log(4))
+    assert fvi.renyi_divergence(2.0, wide, zero, PRECISION) == inf
+    assert fvi.renyi_divergence(-1.0, narrow, zero, PRECISION) == -inf
+    assert fvi.renyi_divergence(2.0, narrow, zero, PRECISION) < inf
+    for alpha in (0.0, 1.0):
+        with pytest.raises(ValueError, match="is a limit"):
+            fvi.renyi_divergence(alpha, wide, zero, PRECISION)
+
+
+@pytest.mark.equation("eq-fvi-tilted-variance", oracle="numeric minimization of the closed form")
+@pytest.mark.parametrize("rho", [0.9, -0.5])
+@pytest.mark.parametrize("alpha, at_09", [(2.0, 0.1325), (0.5, 0.4359), (0.2, 0.8087), (-1.0, None)])
+def test_the_formula_gives_the_variance_that_minimizes_renyis_divergence(alpha, at_09, rho):
+    precision, zero = TiltedGaussian(rho).precision, torch.zeros(2, dtype=torch.float64)
+
+    def objective(log_sigma: np.ndarray) -> float:
+        value = fvi.renyi_divergence(alpha, Normal(zero, torch.from_numpy(log_sigma)), zero, precision).item()
+        return np.sign(alpha) * value if np.isfinite(value) else 1e6
+
+    start = 0.5 * log(fvi.mean_field_variance(alpha, rho)) + np.array([0.05, -0.04])
+    best = np.exp(2 * optimize.minimize(objective, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-14}).x)
+    formula = fvi.mean_field_variance(alpha, rho)
+    assert best == pytest.approx([formula, formula], rel=1e-5)
+    if at_09 and rho == 0.9:
+        assert round(formula, 4) == at_09
+
+
+@pytest.mark.equation("eq-fvi-tilted-variance", oracle="limits in closed form")
+@pytest.mark.parametrize("rho", [0.9, 0.3, -0.9])
+def test_the_variance_has_the_limits_of_both_kls_and_of_infinite_alpha(rho):
+    assert fvi.mean_field_variance(1.0, rho) == pytest.approx(1 - rho**2)
+    assert fvi.mean_field_variance(0.0, rho) == pytest.approx(1)
+    assert fvi.mean_field_variance(inf, rho) == pytest.approx(1 - abs(rho))
+    for near, at in ((1 + 1e-9, 1.0), (1 - 1e-9, 1.0), (1e-9, 0.0), (1e7, inf)):
+        assert fvi.mean_field_variance(near, rho) == pytest.approx(fvi.mean_field_variance(at, rho), abs=1e-6)
+    assert fvi.mean_field_variance(0.5, 0.9) == pytest.approx(sqrt(0.19))
+
+
+def test_the_variance_refuses_a_correlation_of_one_and_an_alpha_that_is_none():
+    with pytest.raises(ValueError, match="rho must lie strictly"):
+        fvi.mean_field_variance(0.5, 1.0)
+    for alpha in (nan, -inf):
+        with pytest.raises(ValueError, match="alpha must be a number"):
+            fvi.mean_field_variance(alpha, 0.5)
+
+
+# Seeking a mode and covering the mass, without draws
+
+MIXTURE = BimodalMixture()
+GRID, AREA = MIXTURE.grid(reach=7.0, step=0.14)
+LOG_P = MIXTURE.log_prob(GRID)
+
+
+def fit_mixture(f: fvi.Generator, x: float, sigma: float = 1.0) -> Normal:
+    start = Normal(double(x, 0.0), double(log(sigma), log(sigma)))
+    return fvi.fit_exactly(lambda q: fvi.divergence(f, q.log_prob(GRID), LOG_P, AREA), start)
+
+
+def test_the_exclusive_kl_seeks_the_mode_it_starts_near():
+    for side in (-1, 1):
+        q = fit_mixture(fvi.exclusive_kl, side * 1.5, 0.7)
+        assert q.mu.numpy() == pytest.approx([side * 2, 0], abs=0.02)
+        assert q.log_sigma.exp().numpy() == pytest.approx([0.7, 0.7], abs=0.03)
+        assert MIXTURE.kl_from(q) == pytest.approx(log(2), abs=0.02)  # it leaves half of the mass out
+
+
+def test_the_inclusive_kl_matches_the_mean_and_the_variances():
+    q = fit_mixture(fvi.inclusive_kl, 0.5)
+    assert q.mu.numpy() == pytest.approx([0, 0], abs=1e-5)
+    assert (2 * q.log_sigma).exp().numpy() == pytest.approx([0.49 + 4, 0.49], rel=1e-4)
+
+
+def test_the_width_along_the_line_of_modes_falls_as_alpha_rises():
+    widths = [fit_mixture(f, 0.0, 1.5).log_sigma[0].exp().item() for f in (fvi.power(-0.5), fvi.inclusive_kl, fvi.hellinger)]
+    assert widths[0] > widths[1] > widths[2] > 1.4
+
+
+def test_a_fit_says_so_where_its_objective_is_not_finite():
+    start = Normal(torch.zeros(2), torch.zeros(2))
+    with pytest.raises(ArithmeticError, match="it is nan at the start"):
+        fvi.fit_exactly(lambda q: (q.mu.sum() - 1).log() + q.log_sigma.sum(), start)
+
+
+# Minibatches: every batch enumerated
+
+LIKELIHOODS = 0.3 * torch.randn(5, 6, generator=generator(2), dtype=torch.float64) - 1  # log p(x_n | z) of 5 draws, 6 points
+LOG_RATIO = torch.randn(5, generator=generator(3), dtype=torch.float64)
+
+
+def over_batches(size: int, function) -> Tensor:
+    return torch.stack([function(LIKELIHOODS[:, list(batch)]) for batch in combinations(range(6), size)]).mean(0)
+
+
+@pytest.mark.equation("eq-fvi-minibatch", oracle="enumeration of all minibatches")
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_n_over_m_times_a_batch_is_unbiased_for_the_log_joint_and_for_the_elbo(size):
+    whole = LOG_RATIO + LIKELIHOODS.sum(1)
+    assert torch.allclose(over_batches(size, lambda part: fvi.scaled_log_joint(LOG_RATIO, part, 6)), whole)
+    elbo = over_batches(size, lambda part: fvi.variational_bound(fvi.exclusive_kl, fvi.scaled_log_joint(LOG_RATIO, part, 6)))
+    assert elbo.item() == pytest.approx(-whole.mean().item())
+
+
+@pytest.mark.equation("eq-fvi-minibatch-bias", oracle="enumeration of all minibatches")
+@pytest.mark.parametrize("alpha, side", [(2.0, 1), (0.5, -1), (-1.0, 1)])
+def test_any_other_bound_is_biased_by_minibatches_and_the_more_the_smaller_they_are(alpha, side):
+    f = fvi.power(alpha)
+    exact = fvi.variational_bound(f, LOG_RATIO + LIKELIHOODS.sum(1)).item()
+    biases = [
+        over_batches(m, lambda part: fvi.variational_bound(f, fvi.scaled_log_joint(LOG_RATIO, part, 6))).item() - exact
+        for m in (1, 2, 3, 5, 6)
+    ]
+    assert biases[-1] == pytest.approx(0, abs=1e-9 * (1 + abs(exact)))
+    assert all(side * early > side * late > 0 for early, late in pairwise(biases[:-1]))
+
+
+@pytest.mark.equation("eq-fvi-minibatch-bias", oracle="enumeration of all minibatches")
+@pytest.mark.parametrize("alpha", [2.0, 0.5, -1.0])
+def test_the_joint_density_that_batches_show_is_tilted_by_the_variance_of_their_estimate(alpha):
+    small = 0.05 * LIKELIHOODS
+    batches = [list(batch) for batch in combinations(range(6), 3)]
+    seen = torch.stack([fvi.scaled_log_joint(LOG_RATIO, small[:, batch], 6) for batch in batches])
+    averaged = ((1 - alpha) * seen).exp().mean(0).log() / (1 - alpha)  # what w^(1 - alpha) is on average
+    tilt = averaged - (LOG_RATIO + small.sum(1))
+    n, m = 6, 3
+    variance = n**2 / m * small.var(1) * (1 - m / n)  # of a sample without replacement
+    assert torch.allclose(tilt, (1 - alpha) / 2 * variance, rtol=0.05, atol=1e-7)
+
+
+@pytest.mark.equation("eq-fvi-factors", oracle="enumeration of all minibatches")
+@pytest.mark.parametrize("alpha", [2.0, 1.0, 0.5, -1.0])
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_bound_for_each_factor_is_unbiased_in_the_choice_of_the_batch(alpha, size):
+    factors = np.exp(LIKELIHOODS.numpy() + LOG_RATIO.numpy()[:, None] / 6)
+    exact = np.log(factors).mean(0) if alpha == 1 else np.log((factors ** (1 - alpha)).mean(0)) / (1 - alpha)
+    ours = over_batches(size, lambda part: fvi.factor_bound(alpha, LOG_RATIO, part, 6))
+    assert ours.item() == pytest.approx(exact.sum(), abs=1e-10)
+
+
+def test_minibatches_refuse_an_empty_batch_and_fewer_points_than_it_has():
+    for function in (fvi.scaled_log_joint, partial(fvi.factor_bound, 0.5)):
+        with pytest.raises(ValueError, match="the batch is empty"):
+            function(torch.zeros(5), torch.zeros(5, 0), 6)
+        with pytest.raises(ValueError, match="3 points, fewer than the batch's 4"):
+            function(torch.zeros(5), torch.zeros(5, 4), 3)
+    with pytest.raises(ValueError, match="finite"):
+        fvi.factor_bound(nan, torch.zeros(5), torch.zeros(5, 4), 6)
+
+
+# Tail-adaptive weights
+
+
+@pytest.mark.equation("eq-fvi-tail-weights", oracle="counts of pairs")
+@settings(deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=12), st.floats(-1, 0))
+def test_tail_weights_are_powers_of_the_share_of_draws_that_weigh_as_much(weights, beta):
+    log_w = torch.tensor(weights, dtype=torch.float64)  # with ties
+    share = np.array([sum(other >= own for other in weights) / len(weights) for own in weights])
+    expected = share**beta / (share**beta).sum()
+    assert fvi.tail_weights(log_w, beta).numpy() == pytest.approx(expected)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-50, 50), min_size=2, max_size=10, unique=True))
+def test_tail_weights_see_the_order_of_the_weights_and_nothing_else(order):
+    log_w = torch.tensor(order, dtype=torch.float64)
+    assert torch.equal(fvi.tail_weights(log_w), fvi.tail_weights(1e3 * log_w + 7))
+    n = len(order)
+    assert fvi.tail_weights(log_w).max().item() == pytest.approx(n / 1 / (n / np.arange(1, n + 1)).sum())
+
+
+def test_tail_weights_treat_each_data_point_by_itself():
+    log_w = torch.randn(9, 2, 3, generator=generator(), dtype=torch.float64)
+    together = fvi.tail_weights(log_w, -0.5)
+    assert together.shape == (9, 2, 3)
+    assert torch.allclose(together[:, 1, 2], fvi.tail_weights(log_w[:, 1, 2], -0.5))
+
+
+def log_normal(z: Tensor, mean: float, sigma: float) -> Tensor:
+    return (-0.5 * ((z - mean) / sigma) ** 2 - log(sigma) - 0.5 * log(2 * np.pi)).sum(-1)
+
+
+@pytest.mark.equation("eq-fvi-tail-adaptive", oracle="derived by hand, under the same noise")
+def test_the_tail_adaptive_gradient_runs_along_the_draws_alone():
+    mu, log_sigma, draws = 0.3, -0.2, 8
+    eps = torch.randn(draws, 1, generator=generator(8), dtype=torch.float64).numpy()[:, 0]
+    sigma = exp(log_sigma)
+    z = mu + sigma * eps
+    log_w = stats.norm.logpdf(z, 0.4, 0.8) - stats.norm.logpdf(z, mu, sigma)
+    gamma = 1 / np.array([(log_w >= own).mean() for own in log_w])
+    slope = -(z - 0.4) / 0.8**2 + (z - mu) / sigma**2  # of log(p / q) in z
+    hand = -(gamma * slope).sum() / gamma.sum(), -(gamma * slope * sigma * eps).sum() / gamma.sum()
+    q = Normal(double(mu).requires_grad_(), double(log_sigma).requires_grad_())
+    fvi.tail_adaptive_loss(lambda z: log_normal(z, 0.4, 0.8) + 5, q, draws, generator(8)).backward()
+    assert (q.mu.grad.item(), q.log_sigma.grad.item()) == (pytest.approx(hand[0]), pytest.approx(hand[1]))
+
+
+@pytest.mark.equation("eq-fvi-tail-adaptive", oracle="finite differences of a quadrature")
+def test_the_tail_adaptive_gradient_is_that_of_the_f_divergence_whose_curvature_its_weights_stand_for():
+    mu, sigma, beta, h = 0.0, 1.0, -0.5, 1e-4
+    q = stats.norm(mu, sigma)
+    z = np.linspace(-6, 6, 200_001)
+    log_w = stats.norm.logpdf(z, 0.6, 0.7) - q.logpdf(z)
+    order = np.argsort(log_w)
+    tail = np.empty_like(z)
+    tail[order] = np.cumsum(q.pdf(z[order])[::-1])[::-1] * (z[1] - z[0])  # P_q(weight >= w), at each z
+    # f with f'' = F(w)^beta / w^2 and f(1) = f'(1) = 0, by two cumulative sums over log w
+    u, gamma = log_w[order], tail[order] ** beta
+    one = np.searchsorted(u, 0.0)
+
+    def primitive(values):
+        sums = integrate.cumulative_trapezoid(values, u, initial=0)
+        return sums - sums[one]
+
+    f = primitive(primitive(gamma * np.exp(-u)) * np.exp(u))
+
+    def objective(mu: float, log_sigma: float) -> float:
+        moved = stats.norm(mu, exp(log_sigma))
+        return integrate.trapezoid(moved.pdf(z) * np.interp(stats.norm.logpdf(z, 0.6, 0.7) - moved.logpdf(z), u, f), z)
+
+    exact = np.array([(objective(h, 0) - objective(-h, 0)) / (2 * h), (objective(0, h) - objective(0, -h)) / (2 * h)])
+    mean_gamma = integrate.trapezoid(q.pdf(z) * tail**beta, z)  # the loss is normalized by it
+    own = Normal(double(mu).requires_grad_(), double(0.0).requires_grad_())
+    fvi.tail_adaptive_loss(lambda z: log_normal(z, 0.6, 0.7), own, 400_000, generator(1), beta).backward()
+    ours = np.array([own.mu.grad.item(), own.log_sigma.grad.item()])
+    assert ours * mean_gamma == pytest.approx(exact, rel=0.03)
+    assert np.abs(exact).min() > 0.1
+
+
+def test_a_tail_adaptive_beta_of_zero_is_the_exclusive_kls_gradient_along_the_draws():
+    q = Normal(double(0.3).requires_grad_(), double(-0.2).requires_grad_())
+    loss = fvi.tail_adaptive_loss(lambda z: log_normal(z, 0.4, 0.8), q, 9, generator(1), beta=0.0)
+    z = q.sample(generator(1), (9,))
+    expected = -(log_normal(z, 0.4, 0.8) - fvi.frozen(q).log_prob(z)).mean()
+    parts = [torch.autograd.grad(value, [q.mu, q.log_sigma]) for value in (loss, expected)]
+    assert torch.allclose(torch.cat(parts[0]), torch.cat(parts[1]))
+
+
+@pytest.mark.parametrize("beta", [0.1, -1.5, nan])
+def test_tail_weights_refuse_a_beta_outside_their_range(beta):
+    with pytest.raises(ValueError, match=r"beta must lie in \[-1, 0\]"):
+        fvi.tail_weights(torch.zeros(3), beta)
+
+
+# The alpha-beta divergence
+
+Z = torch.linspace(-12, 12, 4001, dtype=torch.float64)
+STEP = log(Z[1] - Z[0])
+SKEWED = torch.logaddexp(log(0.7) + log_normal(Z[:, None], -0.5, 0.8), log(0.3) + log_normal(Z[:, None], 1.0, 0.6))
+
+
+def integral(a: float, b: float, mu: float, sigma: float) -> float:
+    def p(z):
+        return 0.7 * stats.norm.pdf(z, -0.5, 0.8) + 0.3 * stats.norm.pdf(z, 1.0, 0.6)
+
+    return integrate.quad(lambda z: stats.norm.pdf(z, mu, sigma) ** a * p(z) ** b, -10, 10, epsabs=1e-13, limit=200)[0]
+
+
+@pytest.mark.equation("eq-fvi-alpha-beta", oracle="quadrature")
+@pytest.mark.parametrize("alpha, beta", [(0.7, 0.6), (2.0, -0.5), (-0.4, 1.2), (1.0, 1.0)])
+def test_the_alpha_beta_divergence_is_made_of_three_integrals(alpha, beta):
+    total = alpha + beta
+    exact = (
+        log(integral(total, 0, 0.2, 0.9)) / (beta * total)
+        + log(integral(0, total, 0.2, 0.9)) / (alpha * total)
+        - log(integral(alpha, beta, 0.2, 0.9)) / (alpha * beta)
+    )
+    ours = fvi.alpha_beta_divergence(alpha, beta, log_normal(Z[:, None], 0.2, 0.9), SKEWED, STEP)
+    assert ours.item() == pytest.approx(exact, abs=1e-8)
+    assert exact > 0.01
+
+
+@pytest.mark.equation("eq-fvi-alpha-beta-limits", oracle="quadrature")
+@pytest.mark.parametrize("alpha, beta", [(1.0, 0.0), (0.0, 1.0), (0.6, 0.0), (0.0, 1.7)])
+def test_at_the_edges_it_is_the_kl_between_powers(alpha, beta):
+    q, p = torch.exp(log_normal(Z[:, None], 0.2, 0.9)).numpy(), SKEWED.exp().numpy()
+    power = alpha + beta
+    q, p = q**power / (q**power).sum(), p**power / (p**power).sum()
+    exact = (special.rel_entr(q, p) if beta == 0 else special.rel_entr(p, q)).sum() / power**2
+    log_q = log_normal(Z[:, None], 0.2, 0.9)
+    assert fvi.alpha_beta_divergence(alpha, beta, log_q, SKEWED, STEP).item() == pytest.approx(exact, abs=1e-10)
+    near = (alpha, 1e-5) if beta == 0 else (1e-5, beta)
+    assert fvi.alpha_beta_divergence(*near, log_q, SKEWED, STEP).item() == pytest.approx(exact, abs=1e-4)
+
+
+@pytest.mark.equation("eq-fvi-alpha-beta-renyi", oracle="quadrature")
+@pytest.mark.parametrize("alpha", [0.5, 0.2, 1.5])
+def test_on_the_line_where_the_dials_add_to_one_it_is_renyis_divergence(alpha):
+    renyi = log(integral(alpha, 1 - alpha, 0.2, 0.9)) / (alpha - 1)
+    ours = fvi.alpha_beta_divergence(alpha, 1 - alpha, log_normal(Z[:, None], 0.2, 0.9), SKEWED, STEP)
+    assert ours.item() == pytest.approx(renyi / alpha, abs=1e-8)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), min_size=2, max_size=5),
+    st.floats(-1, 2),
+    st.floats(-1, 2),
+    st.floats(-50, 50),
+)
+def test_it_sees_shapes_only_and_is_zero_for_equal_ones(pairs, alpha, beta, shift):
+    if alpha + beta < 0.1 or min(abs(alpha), abs(beta)) < 0.05:
+        return
+    log_q, log_p = (torch.tensor(side, dtype=torch.float64).log() for side in zip(*pairs, strict=True))
+    value = fvi.alpha_beta_divergence(alpha, beta, log_q, log_p, 0.0).item()
+    assert value >= -1e-9
+    assert fvi.alpha_beta_divergence(alpha, beta, log_q, log_p + shift, 0.0).item() == pytest.approx(value, abs=1e-8)
+    assert fvi.alpha_beta_divergence(alpha, beta, log_q + shift, log_p, 0.0).item() == pytest.approx(value, abs=1e-8)
+    assert fvi.alpha_beta_divergence(alpha, beta, log_q, log_q + shift, 0.0).item() == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.equation("eq-fvi-alpha-beta-loss", oracle="quadrature, and its finite differences")
+@pytest.mark.parametrize("alpha, beta", [(0.7, 0.6), (1.0, 0.0), (0.0, 1.2)])
+def test_draws_estimate_the_divergence_from_an_unnormalized_density_and_its_gradient(alpha, beta):
+    mu, log_sigma, h = 0.2, -0.1, 1e-4
+
+    def exact(mu, log_sigma):
+        return fvi.alpha_beta_divergence(alpha, beta, log_normal(Z[:, None], mu, exp(log_sigma)), SKEWED, STEP).item()
+
+    def log_joint(z):
+        return 7 + torch.logaddexp(log(0.7) + log_normal(z, -0.5, 0.8), log(0.3) + log_normal(z, 1.0, 0.6))
+
+    q = Normal(double(mu).requires_grad_(), double(log_sigma).requires_grad_())
+    loss = fvi.alpha_beta_loss(alpha, beta, log_joint, q, 400_000, generator(1))
+    loss.backward()
+    assert loss.item() == pytest.approx(exact(mu, log_sigma), abs=0.004)
+    by_mu = (exact(mu + h, log_sigma) - exact(mu - h, log_sigma)) / (2 * h)
+    by_log_sigma = (exact(mu, log_sigma + h) - exact(mu, log_sigma - h)) / (2 * h)
+    assert (q.mu.grad.item(), q.log_sigma.grad.item()) == (
+        pytest.approx(by_mu, abs=0.01),
+        pytest.approx(by_log_sigma, abs=0.01),
+    )
+
+
+def test_the_second_dial_turns_a_fit_that_covers_a_far_small_mode_into_one_that_ignores_it():
+    log_p = torch.logaddexp(log(0.9) + log_normal(Z[:, None], 0.0, 0.5), log(0.1) + log_normal(Z[:, None], 5.0, 0.5))
+
+    def spread(alpha: float, beta: float) -> float:
+        def objective(q: Normal) -> Tensor:
+            return fvi.alpha_beta_divergence(alpha, beta, q.log_prob(Z[:, None]), log_p, STEP)
+
+        return fvi.fit_exactly(objective, Normal(double(0.5), double(0.3))).log_sigma.exp().item()
+
+    covering, robust = spread(0.0, 1.0), spread(0.0, 3.0)
+    assert covering == pytest.approx(sqrt(0.25 + 0.09 * 25), rel=1e-3)  # moments of the whole
+    assert robust < 0.7
+
+
+@pytest.mark.parametrize("alpha, beta", [(1.0, -1.0), (0.5, -1.0), (nan, 1.0), (inf, 0.0)])
+def test_dials_that_add_to_nothing_are_refused(alpha, beta):
+    with pytest.raises(ValueError, match=r"alpha \+ beta must be positive"):
+        fvi.alpha_beta_divergence(alpha, beta, torch.zeros(3), torch.zeros(3), 0.0)
+
+
+def test_the_alpha_beta_divergence_refuses_no_points():
+    with pytest.raises(ValueError, match="at least one point"):
+        fvi.alpha_beta_divergence(0.5, 0.5, torch.zeros(0), torch.zeros(0), 0.0)
