@@ -1,0 +1,278 @@
+"""Holes, the contrastive prior and its ways of sampling, on a line where all densities are known."""
+
+from functools import partial
+from math import log, sqrt
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+from torch import Tensor, nn
+
+from vaecourse import priors, training
+from vaecourse.distributions import Normal
+from vaecourse.priors import AggregatedPosterior, ContrastivePrior
+from vaecourse.vae import VAE, bernoulli_vae, evaluate
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def double(values) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+# A line: four posteriors with a hole between, and a sharp one
+
+
+MU, SIGMA = [-1.5, -1.2, 1.0, 1.6], [0.4, 0.3, 0.35, 0.15]
+POSTERIORS = Normal(double(MU)[:, None], double(SIGMA).log()[:, None])
+
+
+def log_q(z):
+    return np.logaddexp.reduce([stats.norm.logpdf(z, m, s) for m, s in zip(MU, SIGMA, strict=True)], axis=0) - log(4)
+
+
+def integral(f, low: float = -9.0, high: float = 9.0) -> float:
+    return integrate.quad(f, low, high, points=[m for m in MU if low < m < high], limit=500, epsabs=1e-11)[0]
+
+
+class Ratio(nn.Module):
+    """A classifier with the logit log q(z) / p(z) and a constant more: the best one, but for a factor."""
+
+    def __init__(self, offset: float = 0.0):
+        super().__init__()
+        self.offset = nn.Parameter(double(offset))
+
+    def forward(self, z: Tensor) -> Tensor:
+        q = AggregatedPosterior(POSTERIORS).log_prob(z.reshape(-1, 1)).reshape(z.shape)
+        return q + 0.5 * z**2 + 0.5 * log(2 * np.pi) + self.offset
+
+
+class Tilt(nn.Module):
+    """A classifier with the logit a z."""
+
+    def __init__(self, a: float):
+        super().__init__()
+        self.a = nn.Parameter(double(a))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.a * z
+
+
+class Four(nn.Module):
+    """An encoder that knows four images, 0 to 3 in one pixel."""
+
+    def forward(self, x: Tensor) -> Normal:
+        index = x[:, 0].long()
+        return Normal(POSTERIORS.mu[index], POSTERIORS.log_sigma[index])
+
+
+class Echo(nn.Module):
+    """x | z ~ N(z, 1/4)."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(double(0.0))
+
+    def forward(self, z: Tensor) -> Normal:
+        return Normal(z, torch.full_like(z, log(0.5)))
+
+
+def on_a_line(offset: float = 0.0) -> ContrastivePrior:
+    return ContrastivePrior(VAE(Four(), Echo(), pixels=1, latents=1), Ratio(offset))
+
+
+def assert_follows(z: Tensor, cdf, draws: int) -> None:
+    """Kolmogorov and Smirnov's test, failing for a right sampler once in 10,000 seeds."""
+    assert len(z) == draws
+    assert stats.kstest(z[:, 0].numpy(), cdf).pvalue > 1e-4
+
+
+def cdf_q(z):
+    return np.mean([stats.norm.cdf(z, m, s) for m, s in zip(MU, SIGMA, strict=True)], axis=0)
+
+
+@pytest.mark.equation("eq-priors-aggregated", oracle="scipy")
+def test_the_aggregated_posterior_is_the_mean_of_all_posteriors_whatever_the_block(monkeypatch):
+    z = torch.linspace(-5, 5, 41, dtype=torch.float64)[:, None]
+    q = AggregatedPosterior(POSTERIORS)
+    assert np.allclose(q.log_prob(z), log_q(z[:, 0].numpy()), atol=1e-10)
+    monkeypatch.setattr(priors, "BLOCK", 7)
+    assert np.allclose(q.log_prob(z), log_q(z[:, 0].numpy()), atol=1e-10)
+    assert_follows(q.sample(4000, generator()), cdf_q, 4000)
+
+
+@pytest.mark.equation("eq-priors-hole-share", oracle="quadrature")
+@pytest.mark.equation("eq-priors-gain", oracle="quadrature")
+def test_holes_are_the_divergence_and_the_priors_mass_where_the_posteriors_are_thin():
+    kl = integral(lambda z: np.exp(log_q(z)) * (log_q(z) - stats.norm.logpdf(z)))
+    thin = np.linspace(-9, 9, 200_001)
+    share = stats.norm.pdf(thin)[log_q(thin) - stats.norm.logpdf(thin) < log(0.1)].sum() * (thin[1] - thin[0])
+    found = priors.holes(AggregatedPosterior(POSTERIORS), 40_000, generator())
+    assert 0.1 < share < 0.9 and found.kl_error < 0.01 and found.share_error < 0.01
+    assert abs(found.kl - kl) < 3.9 * found.kl_error and abs(found.share - share) < 3.9 * found.share_error
+
+
+def test_a_prior_that_is_the_aggregate_has_no_hole():
+    same = Normal(torch.zeros(3, 2), torch.zeros(3, 2))
+    found = priors.holes(AggregatedPosterior(same), 100, generator())
+    assert abs(found.kl) < 1e-6 and found.share == 0
+
+
+# The classifier
+
+
+@pytest.mark.equation("eq-priors-contrast", oracle="quadrature")
+def test_the_loss_is_the_cross_entropy_of_telling_codes_apart():
+    prior = on_a_line(offset=0.5)
+
+    def logit(z):
+        return log_q(z) - stats.norm.logpdf(z) + 0.5
+
+    exact = integral(lambda z: np.exp(log_q(z)) * np.logaddexp(0, -logit(z)) + stats.norm.pdf(z) * np.logaddexp(0, logit(z)))
+    x = (torch.arange(40_000) % 4)[:, None].double()
+    losses = [prior.loss(x, generator(seed))["loss"].item() for seed in range(8)]
+    assert abs(np.mean(losses) - exact) < 5.4 * np.std(losses, ddof=1) / sqrt(8)  # Student's t, 7 degrees: once in 1,000
+
+
+@pytest.mark.equation("eq-priors-ratio", oracle="quadrature")
+def test_no_other_logit_has_a_smaller_loss_than_the_log_ratio():
+    def loss(logit):
+        return integral(lambda z: np.exp(log_q(z)) * np.logaddexp(0, -logit(z)) + stats.norm.pdf(z) * np.logaddexp(0, logit(z)))
+
+    best = loss(lambda z: log_q(z) - stats.norm.logpdf(z))
+    for change in (lambda z: 0.3, lambda z: -0.3, lambda z: 0.2 * z, lambda z: 0.3 * np.sin(3 * z)):
+        assert loss(lambda z, change=change: log_q(z) - stats.norm.logpdf(z) + change(z)) > best + 1e-4
+
+
+@pytest.mark.equation("eq-priors-ratio", oracle="the known ratio")
+def test_a_trained_classifier_finds_the_ratio_where_codes_are():
+    vae = VAE(Four(), Echo(), pixels=1, latents=1)
+    prior = priors.contrastive_prior(vae, hidden=(32, 32)).double()
+    x = (torch.arange(4000) % 4)[:, None].double()
+    adam = partial(torch.optim.Adam, lr=5e-3)
+    training.fit(prior, x, steps=800, batch_size=500, optimizer=adam, progress=False, device="cpu")
+    z = AggregatedPosterior(POSTERIORS).sample(2000, generator())
+    exact = log_q(z[:, 0].numpy()) - stats.norm.logpdf(z[:, 0].numpy())
+    assert np.abs(exact).mean() > 0.5
+    assert np.abs(prior.log_ratio(z).detach().numpy() - exact).mean() < 0.25
+    assert prior.log_normalizer(20_000, generator()).value == pytest.approx(0, abs=0.1)
+
+
+def test_training_moves_the_classifier_and_leaves_the_vae_alone():
+    vae = bernoulli_vae(6, 2, hidden=(5,))
+    before = {name: value.clone() for name, value in vae.state_dict().items()}
+    prior = priors.contrastive_prior(vae, hidden=(8,))
+    first = prior.classifier[0].weight.detach().clone()
+    training.fit(prior, torch.rand(40, 6, generator=generator()), steps=5, batch_size=20, progress=False, device="cpu")
+    assert all(torch.equal(value, before[name]) for name, value in vae.state_dict().items())
+    assert not torch.equal(prior.classifier[0].weight, first)
+
+
+# The prior
+
+
+@pytest.mark.equation("eq-priors-normalizer", oracle="quadrature")
+@pytest.mark.parametrize("offset", [0.0, 1.5])
+def test_the_normalizer_is_the_mean_ratio_over_the_prior(offset):
+    exact = log(integral(lambda z: np.exp(log_q(z) + offset)))
+    assert exact == pytest.approx(offset, abs=1e-9)
+    estimate = on_a_line(offset).log_normalizer(40_000, generator())
+    assert estimate.error < 0.02 and abs(estimate.value - exact) < 3.9 * estimate.error
+
+
+@pytest.mark.equation("eq-priors-ncp", oracle="quadrature")
+def test_the_reweighted_prior_is_a_density_whatever_the_classifiers_offset():
+    prior, z = on_a_line(offset=1.5), torch.linspace(-9, 9, 100_001, dtype=torch.float64)[:, None]
+    density = (prior.log_unnormalized(z) - 1.5).detach().exp()
+    assert density.sum().item() * 18 / 100_000 == pytest.approx(1, abs=1e-6)
+    assert np.allclose(density, np.exp(log_q(z[:, 0].numpy())), atol=1e-10)
+
+
+@pytest.mark.equation("eq-priors-resampling", oracle="the distribution function")
+def test_importance_resampling_follows_the_aggregate_and_with_one_candidate_the_prior():
+    prior = on_a_line(offset=-2.0)
+    assert_follows(prior.resample(3000, generator(), candidates=400), cdf_q, 3000)
+    assert_follows(prior.resample(3000, generator(), candidates=1), stats.norm.cdf, 3000)
+
+
+def test_langevin_dynamics_follow_a_ratio_that_is_smooth():
+    prior = ContrastivePrior(VAE(Four(), Echo(), pixels=1, latents=1), Tilt(1.2))
+    z = prior.langevin(3000, generator(), step=0.3, steps=60)
+    assert_follows(z, stats.norm(1.2, 1).cdf, 3000)  # exp(a z) N(z; 0, 1) is N(a, 1)
+
+
+def test_the_potential_is_minus_the_log_density_up_to_a_constant():
+    prior, z = on_a_line(), torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    assert (prior.potential(z) + prior.log_unnormalized(z)).std() < 1e-12
+
+
+# Likelihood
+
+
+class Posterior(nn.Module):
+    """The posterior of z ~ N(0, 1), x | z ~ N(z, 1/4)."""
+
+    def forward(self, x: Tensor) -> Normal:
+        return Normal(x / 1.25, torch.full_like(x, 0.5 * log(0.2)))
+
+
+@pytest.mark.equation("eq-priors-likelihood", oracle="closed form")
+def test_the_likelihood_under_either_prior_is_the_integral():
+    """With r = exp(a z) the prior is N(a, 1), Z = exp(a^2 / 2), and x ~ N(a, 1 + 1/4)."""
+    prior = ContrastivePrior(VAE(Posterior(), Echo(), pixels=1, latents=1), Tilt(0.8))
+    x = double([[-1.0], [0.0], [2.0]])
+    found = priors.likelihoods(prior, x, log_Z=0.8**2 / 2, k=100_000, generator=generator())
+    for name, a, tolerance in (("standard", 0.0, 1e-9), ("contrastive", 0.8, 0.01)):
+        exact = -stats.norm.logpdf(x.numpy(), a, sqrt(1.25)).mean()
+        assert getattr(found, name) == pytest.approx(exact, abs=tolerance)
+
+
+@pytest.mark.equation("eq-priors-gain", oracle="quadrature")
+def test_the_bound_gains_the_divergence_of_the_aggregate_from_the_prior():
+    gain = integral(lambda z: np.exp(log_q(z)) * (log_q(z) - stats.norm.logpdf(z)))
+    x = (torch.arange(400) % 4)[:, None].double()
+    found = priors.likelihoods(on_a_line(offset=0.7), x, log_Z=0.7, k=100, generator=generator())
+    assert found.gain_bound == pytest.approx(gain, abs=0.02)
+
+
+def test_under_the_standard_prior_the_likelihood_is_that_of_the_chapter_on_the_vae():
+    vae = bernoulli_vae(6, 2, hidden=(5,)).double()
+    x = (torch.rand(9, 6, generator=generator(3), dtype=torch.float64) < 0.4).double()
+    prior = priors.contrastive_prior(vae).double()
+    found = priors.likelihoods(prior, x, 0.0, k=50, generator=generator(1), decodes=200)
+    assert found.standard == pytest.approx(evaluate(vae, x, 50, generator(1), decodes=200).nll, abs=1e-10)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: AggregatedPosterior(Normal(torch.zeros(0, 2), torch.zeros(0, 2))), r"at least one; got \(0, 2\)"),
+        (lambda: priors.holes(AggregatedPosterior(POSTERIORS), 1), "n >= 2 codes, got 1"),
+        (lambda: on_a_line().log_normalizer(1), "n >= 2 codes, got 1"),
+        (lambda: on_a_line().resample(3, candidates=0), "at least 1, got 3 and 0"),
+        (lambda: priors.likelihoods(on_a_line(), double([[0.0]]), 0.0, k=0), "k >= 1 draws an image"),
+        (lambda: priors.likelihoods(on_a_line(), torch.zeros(0, 1).double(), 0.0), "at least one image, got 500 and 0"),
+    ],
+    ids=["no posteriors", "holes", "normalizer", "candidates", "draws", "no images"],
+)
+def test_numbers_that_tell_nothing_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_step_on_a_gpu_copies_nothing_to_the_host():
+    prior = priors.contrastive_prior(bernoulli_vae(6, 2, hidden=(5,)), hidden=(8,)).cuda()
+    x, noise = torch.rand(20, 6, device="cuda"), torch.Generator("cuda").manual_seed(0)
+    torch.cuda.set_sync_debug_mode("error")
+    prior.loss(x, noise)["loss"].backward()
+    torch.cuda.set_sync_debug_mode("default")

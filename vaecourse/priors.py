@@ -1,0 +1,207 @@
+"""Holes in the prior, and a contrastive prior that goes round them: NCP-VAE (Aneja, Schwing, Kautz and Vahdat, 2021).
+
+Training a VAE draws its aggregated posterior q(z), the mean of q(z | x) over the data, towards the prior p(z), and does not
+get there: where p(z) has mass and q(z) has none the decoder was never trained. A classifier of codes from the two learns
+their ratio, and p(z) times that ratio is a better prior. Codes are rows, (n, latents); densities are in nats.
+"""
+
+from math import log
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from vaecourse import samplers
+from vaecourse.distributions import Categorical, Normal
+from vaecourse.networks import mlp
+from vaecourse.randomness import normal, uniform
+from vaecourse.training import Turn
+from vaecourse.vae import VAE
+
+BLOCK = 512  # codes whose densities under all posteriors are held at once
+
+
+class AggregatedPosterior:
+    """q(z) = (1/n) sum of q(z | x_i) over n data points: a mixture of n Gaussians, all of it (eq-priors-aggregated).
+
+    Raises ValueError where the posteriors are no batch of at least one.
+    """
+
+    def __init__(self, posteriors: Normal):
+        if posteriors.mu.ndim != 2 or len(posteriors.mu) == 0:
+            raise ValueError(f"posteriors must be a batch, (n, latents), of at least one; got {tuple(posteriors.mu.shape)}")
+        self.posteriors = Normal(posteriors.mu.detach(), posteriors.log_sigma.detach())
+
+    def log_prob(self, z: Float[Tensor, "batch latents"]) -> Float[Tensor, " batch"]:
+        """log q(z) in nats, exact: no posterior is left out."""
+        n = len(self.posteriors.mu)
+        return torch.cat([self.posteriors.log_prob(part[:, None]).logsumexp(1) - log(n) for part in z.split(BLOCK)])
+
+    def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n latents"]:
+        """n codes: a data point chosen evenly, then a draw from its posterior."""
+        mu, log_sigma = self.posteriors.mu, self.posteriors.log_sigma
+        index = (uniform((n,), mu, generator) * len(mu)).long()
+        return Normal(mu[index], log_sigma[index]).sample(generator)
+
+
+class Holes(NamedTuple):
+    """How far an aggregated posterior is from N(0, I); standard errors of the estimates beside them."""
+
+    kl: float
+    """KL(q(z) || p(z)) in nats: what a better prior can gain, at most, for the bound (eq-priors-gain)."""
+    kl_error: float
+    share: float
+    """The prior's mass where q(z) is less than a tenth of p(z): how often a sample falls into a hole (eq-priors-hole-share)."""
+    share_error: float
+
+
+@torch.no_grad()
+def holes(q: AggregatedPosterior, n: int = 10_000, generator: Generator | None = None) -> Holes:
+    """Measure holes by n codes from each side. Raises ValueError for n < 2."""
+    if n < 2:
+        raise ValueError(f"an estimate with its error needs n >= 2 codes, got {n}")
+    like = q.posteriors.mu
+    z_q, z_p = q.sample(n, generator), normal((n, like.shape[1]), like, generator)
+    gain = (q.log_prob(z_q) - _standard(z_q)).double()
+    empty = (q.log_prob(z_p) - _standard(z_p) < log(0.1)).double()
+    return Holes(
+        gain.mean().item(),
+        (gain.std() / n**0.5).item(),
+        empty.mean().item(),
+        (empty.std() / n**0.5).item(),
+    )
+
+
+def _standard(z: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch"]:
+    zeros = torch.zeros_like(z)
+    return Normal(zeros, zeros).log_prob(z)
+
+
+class Estimate(NamedTuple):
+    """A number in nats and the standard error of its estimate."""
+
+    value: float
+    error: float
+
+
+class ContrastivePrior(nn.Module):
+    """p_NCP(z) = r(z) p(z) / Z with r = exp(logit), p = N(0, I) (eq-priors-ncp).
+
+    `classifier`: (..., latents) -> (..., 1), the logit of "from the aggregated posterior". Trained by `training.fit` on the
+    images of a VAE, which stays as it is: half of the codes are draws from q(z | x), half are from the prior. The best
+    classifier has r(z) = q(z) / p(z), for which Z = 1. Aneja et al. (2021), equations 4 to 6.
+    """
+
+    def __init__(self, vae: VAE, classifier: nn.Module):
+        super().__init__()
+        self.vae, self.classifier = vae, classifier
+        self.latents = vae.latents
+
+    def turns(self) -> list[Turn]:
+        """The classifier alone learns."""
+        return [Turn("", self.loss, list(self.classifier.parameters()))]
+
+    def log_ratio(self, z: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch"]:
+        """log r(z), the classifier's logit: log q(z) / p(z) at its best (eq-priors-ratio)."""
+        return self.classifier(z)[..., 0]
+
+    def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
+        """The cross-entropy of telling codes apart, nats a code of each kind (eq-priors-contrast); 2 log 2 where nobody can."""
+        with torch.no_grad():
+            z_q = self.vae.encode(x).sample(generator)
+            z_p = normal(z_q.shape, z_q, generator)
+        r_q, r_p = self.log_ratio(torch.cat([z_q, z_p])).chunk(2)
+        return {"loss": functional.softplus(-r_q).mean() + functional.softplus(r_p).mean()}
+
+    def log_unnormalized(self, z: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch"]:
+        """log r(z) p(z) in nats: log p_NCP(z) + log Z."""
+        return self.log_ratio(z) + _standard(z)
+
+    @torch.no_grad()
+    def log_normalizer(self, n: int = 100_000, generator: Generator | None = None) -> Estimate:
+        """log Z = log E_p r(z), from n codes of the prior (eq-priors-normalizer). Raises ValueError for n < 2."""
+        if n < 2:
+            raise ValueError(f"an estimate with its error needs n >= 2 codes, got {n}")
+        like = next(self.classifier.parameters())
+        log_r = self.log_ratio(normal((n, self.latents), like, generator)).double()
+        value = log_r.logsumexp(0) - log(n)
+        relative = (log_r - value).exp()
+        return Estimate(value.item(), (relative.std() / n**0.5).item())
+
+    @torch.no_grad()
+    def resample(self, n: int, generator: Generator | None = None, candidates: int = 200) -> Float[Tensor, "n latents"]:
+        """n codes by importance resampling: of so many candidates from the prior, one, by its r (eq-priors-resampling).
+
+        Exact as the candidates grow; the ratio of the candidate's law to p_NCP is at most max r / mean r of the candidates.
+        Aneja et al. (2021), section 3.2. Raises ValueError for n or candidates < 1.
+        """
+        if n < 1 or candidates < 1:
+            raise ValueError(f"n and candidates must be at least 1, got {n} and {candidates}")
+        like = next(self.classifier.parameters())
+        chosen = []
+        for size in [BLOCK] * (n // BLOCK) + [n % BLOCK] * (n % BLOCK > 0):
+            z = normal((size, candidates, self.latents), like, generator)
+            index = Categorical(self.log_ratio(z)).sample(generator)
+            chosen.append(z[torch.arange(size, device=z.device), index])
+        return torch.cat(chosen)
+
+    def langevin(
+        self, n: int, generator: Generator | None = None, step: float = 0.05, steps: int = 300
+    ) -> Float[Tensor, "n latents"]:
+        """n codes by adjusted Langevin dynamics in the potential -log r(z) + |z|^2 / 2, from draws of the prior.
+
+        Where the classifier has isolated modes chains stay in theirs. Raises what `samplers.mala` raises.
+        """
+        start = normal((n, self.latents), next(self.classifier.parameters()), generator)
+        z, _ = samplers.mala(self.potential, start, step, steps, generator, warmup=steps, every=steps)
+        return z
+
+    def potential(self, z: Float[Tensor, "chains latents"]) -> Float[Tensor, " chains"]:
+        """-log r(z) + |z|^2 / 2: minus the log-density up to a constant, in nats."""
+        return -self.log_ratio(z) + 0.5 * (z**2).sum(-1)
+
+
+class Likelihoods(NamedTuple):
+    """-log p(x) in nats per image, averaged over images, by importance sampling, under two priors of one decoder."""
+
+    standard: float
+    contrastive: float
+    gain_bound: float
+    """How much higher the bound is with the contrastive prior: E log r(z) - log Z over codes of the images (eq-priors-gain)."""
+
+
+@torch.no_grad()
+def likelihoods(
+    prior: ContrastivePrior,
+    x: Float[Tensor, "n pixels"],
+    log_Z: float,
+    k: int = 500,
+    generator: Generator | None = None,
+    decodes: int = 50_000,
+) -> Likelihoods:
+    """Both from the same k draws an image of q(z | x): w = p(x | z) p(z) / q(z | x), then with p_NCP(z) (eq-priors-likelihood).
+
+    log_Z: from `log_normalizer`; its error adds to the contrastive figure as it is. `decodes` bounds the codes decoded at once.
+    Raises ValueError for k < 1 or no images.
+    """
+    if k < 1 or len(x) == 0:
+        raise ValueError(f"needs k >= 1 draws an image and at least one image, got {k} and {len(x)}")
+    vae, sums = prior.vae, []
+    for batch in x.to(vae.device).split(max(1, decodes // k)):
+        q = vae.encode(batch)
+        z = q.sample(generator, (k,))
+        log_w = vae.decode(z).log_prob(batch) + _standard(z) - q.log_prob(z)
+        gain = prior.log_ratio(z) - log_Z
+        bounds = log_w.logsumexp(0) - log(k), (log_w + gain).logsumexp(0) - log(k), gain.mean(0)
+        sums.append(torch.stack(bounds))
+    standard, contrastive, gain = torch.cat(sums, 1).double().mean(1).tolist()
+    return Likelihoods(-standard, -contrastive, gain)
+
+
+def contrastive_prior(vae: VAE, hidden: tuple[int, ...] = (128, 128), seed: int = 0) -> ContrastivePrior:
+    """A contrastive prior for a VAE, with a classifier of SiLU layers; `seed` sets its first weights and nothing else."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ContrastivePrior(vae, mlp(vae.latents, *hidden, 1, activation=nn.SiLU))
