@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from vaecourse import avae, training
-from vaecourse.avae import AVAE, GAN, VAEGAN, BiGAN, Critic, PairCritic
+from vaecourse.avae import AVAE, GAN, VAEGAN, BiGAN, Convolutions, Critic, Layers, PairCritic
 from vaecourse.distributions import Categorical
 from vaecourse.networks import GaussianNetwork, mlp
 from vaecourse.vae import VAE
@@ -419,7 +419,7 @@ def test_a_step_of_avae_is_the_one_derived_by_hand():
 def test_a_step_of_vae_gan_is_the_one_derived_by_hand():
     """E learns from the features' error and the rate, the decoder from the error and the verdict, C from its own loss."""
     critic = Critic(nn.Linear(3, 4), nn.Linear(4, 1))
-    model = VAEGAN(GaussianNetwork(nn.Linear(3, 4)), nn.Linear(2, 3), critic, latents=2, weight=0.6).double()
+    model = VAEGAN(GaussianNetwork(nn.Linear(3, 4)), nn.Linear(2, 3), critic, pixels=3, latents=2, weight=0.6).double()
     before, after, x, noise = step(model)
 
     def codes(p: dict) -> tuple[np.ndarray, ...]:
@@ -450,7 +450,7 @@ def test_a_step_of_vae_gan_is_the_one_derived_by_hand():
 def test_a_step_of_bigan_is_the_one_derived_by_hand():
     """C tells (x, E(x)) from (G(z), z); E and G want the answers exchanged, and nothing else."""
     critic = PairCritic(nn.Linear(3, 4), nn.Linear(6, 1))
-    model = BiGAN(GaussianNetwork(nn.Linear(3, 4)), nn.Linear(2, 3), critic, latents=2).double()
+    model = BiGAN(GaussianNetwork(nn.Linear(3, 4)), nn.Linear(2, 3), critic, pixels=3, latents=2).double()
     before, after, x, noise = step(model)
 
     def pairs(p: dict) -> tuple[np.ndarray, ...]:
@@ -472,12 +472,15 @@ def test_a_step_of_bigan_is_the_one_derived_by_hand():
     assert_moved(before, after, "generator.", of_affine(by_x_G, z))
 
 
-SHAPE = (1, 8, 8)
+NETWORKS = Convolutions((1, 8, 8), width=4)
 MODELS = {
-    "gan": partial(avae.conv_gan, SHAPE, 3, width=4, features=8),
-    "vae_gan": partial(avae.conv_vae_gan, SHAPE, 3, width=4, features=8),
-    "bigan": partial(avae.conv_bigan, SHAPE, 3, width=4, features=8),
-    "avae": partial(avae.conv_avae, SHAPE, 3, 2, width=4, features=8),
+    "gan": partial(avae.image_gan, NETWORKS, 3, features=8),
+    "vae_gan": partial(avae.image_vae_gan, NETWORKS, 3, features=8),
+    "bigan": partial(avae.image_bigan, NETWORKS, 3, features=8),
+    "avae": partial(avae.image_avae, NETWORKS, 3, 2, features=8),
+    "vae_gan of layers": partial(avae.image_vae_gan, Layers((8, 8), (12, 10)), 3, features=8),
+    "bigan of layers": partial(avae.image_bigan, Layers((8, 8), (12, 10)), 3, features=8),
+    "avae of layers": partial(avae.image_avae, Layers((8, 8), (12, 10)), 3, 2, features=8),
 }
 SQUARES = torch.rand(20, 64, generator=generator(3))
 
@@ -542,7 +545,7 @@ def test_images_of_another_size_are_an_error_that_names_the_right_one(build, no_
 
 def test_the_networks_of_all_models_have_one_size():
     count = lambda net: sum(p.numel() for p in net.parameters())  # noqa: E731
-    vae, gan = avae.conv_vae(SHAPE, 3, width=4), MODELS["gan"]()
+    vae, gan = avae.image_vae(NETWORKS, 3), MODELS["gan"]()
     vae_gan, bigan, four = MODELS["vae_gan"](), MODELS["bigan"](), MODELS["avae"]()
     assert count(vae.encoder) == count(vae_gan.encoder) == count(bigan.encoder) == count(four.vae.encoder)
     assert count(vae.decoder) == count(gan.generator) == count(vae_gan.decoder) == count(bigan.generator)

@@ -8,7 +8,7 @@ from vaecourse.avae.avae import AVAE
 from vaecourse.avae.bigan import BiGAN
 from vaecourse.avae.critic import Critic, PairCritic, critic_loss, log_ratio, non_saturating, optimal_logit, saturating
 from vaecourse.avae.gan import GAN
-from vaecourse.avae.images import conv_avae, conv_bigan, conv_gan, conv_vae, conv_vae_gan
+from vaecourse.avae.images import Convolutions, Layers, image_avae, image_bigan, image_gan, image_vae, image_vae_gan
 from vaecourse.avae.spectrum import high_frequency_energy
 from vaecourse.avae.vae_gan import VAEGAN
 
@@ -17,15 +17,17 @@ __all__ = [
     "GAN",
     "VAEGAN",
     "BiGAN",
+    "Convolutions",
     "Critic",
+    "Layers",
     "PairCritic",
-    "conv_avae",
-    "conv_bigan",
-    "conv_gan",
-    "conv_vae",
-    "conv_vae_gan",
     "critic_loss",
     "high_frequency_energy",
+    "image_avae",
+    "image_bigan",
+    "image_gan",
+    "image_vae",
+    "image_vae_gan",
     "log_ratio",
     "non_saturating",
     "optimal_logit",

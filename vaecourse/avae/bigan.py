@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from vaecourse.avae.critic import PairCritic, critic_loss
+from vaecourse.avae.critic import PairCritic, critic_loss, rows
 from vaecourse.distributions import Normal
 from vaecourse.randomness import normal
 from vaecourse.training import Turn
@@ -17,10 +17,10 @@ class BiGAN(nn.Module):
     point q(z | x) p_data(x) = p_G(x | z) p(z): encoder and generator are each other's inverse, with no error in pixels.
     """
 
-    def __init__(self, encoder: nn.Module, generator: nn.Module, critic: PairCritic, latents: int):
+    def __init__(self, encoder: nn.Module, generator: nn.Module, critic: PairCritic, pixels: int, latents: int):
         super().__init__()
         self.encoder, self.generator, self.critic = encoder, generator, critic
-        self.latents = latents
+        self.pixels, self.latents = pixels, latents
 
     def turns(self) -> list[Turn]:
         """The critic, then encoder and generator, which are on one side."""
@@ -31,8 +31,8 @@ class BiGAN(nn.Module):
         ]
 
     def encode(self, x: Float[Tensor, "batch pixels"]) -> Normal:
-        """q(z | x)."""
-        return self.encoder(x)
+        """q(z | x). Raises ValueError where x is not (batch, pixels)."""
+        return self.encoder(rows(x, self.pixels))
 
     def pairs(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> tuple[Tensor, Tensor]:
         """Images and codes that the critic is to tell apart: first (x, a draw from q(z | x)), then as many (G(z), z)."""

@@ -12,6 +12,13 @@ from torch.nn import functional
 Logits = Float[Tensor, " batch"]
 
 
+def rows(x: Float[Tensor, "batch pixels"], pixels: int) -> Float[Tensor, "batch pixels"]:
+    """The images as they are, if they are rows of that many pixels; ValueError otherwise."""
+    if x.ndim != 2 or x.shape[1] != pixels:
+        raise ValueError(f"images must be rows, (batch, {pixels}); got {tuple(x.shape)}. Flatten them: x.flatten(1)")
+    return x
+
+
 def critic_loss(real: Logits, fake: Float[Tensor, " others"]) -> Float[Tensor, ""]:
     """-V: the cross-entropy of telling real from generated, E[-log C(x)] + E[-log(1 - C(x_G))], in nats.
 

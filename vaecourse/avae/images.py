@@ -1,7 +1,8 @@
-"""The five models over images, built of the same convolutional networks, so that they differ in what they minimize alone."""
+"""The five models over images, built of the same networks, so that they differ in what they minimize alone."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -15,7 +16,41 @@ from vaecourse.avae.vae_gan import VAEGAN
 from vaecourse.networks import GaussianNetwork, conv_decoder, conv_encoder, mlp
 from vaecourse.vae import VAE
 
-Shape = tuple[int, int, int]
+
+@dataclass(frozen=True)
+class Layers:
+    """Fully connected networks; `shape` is an image's, `hidden` the widths from the pixels inward."""
+
+    shape: tuple[int, ...]
+    hidden: tuple[int, ...] = (256, 256)
+
+    def inward(self, outputs: int) -> nn.Module:
+        """(batch, pixels) -> (batch, outputs)."""
+        return mlp(prod(self.shape), *self.hidden, outputs, activation=nn.SiLU)
+
+    def outward(self, inputs: int) -> nn.Module:
+        """(batch, inputs) -> (batch, pixels), in [0, 1]."""
+        return nn.Sequential(mlp(inputs, *reversed(self.hidden), prod(self.shape), activation=nn.SiLU), nn.Sigmoid())
+
+
+@dataclass(frozen=True)
+class Convolutions:
+    """Convolutional networks over images of shape (channels, height, width), whose sides are multiples of 2^halvings."""
+
+    shape: tuple[int, int, int]
+    width: int = 32
+    halvings: int = 2
+
+    def inward(self, outputs: int) -> nn.Module:
+        """(batch, pixels) -> (batch, outputs)."""
+        return conv_encoder(self.shape, outputs, self.width, self.halvings)
+
+    def outward(self, inputs: int) -> nn.Module:
+        """(batch, inputs) -> (batch, pixels), in [0, 1]."""
+        return nn.Sequential(conv_decoder(inputs, self.shape, self.width, self.halvings), nn.Sigmoid())
+
+
+Networks = Layers | Convolutions
 
 
 @contextmanager
@@ -26,76 +61,65 @@ def _weights_of(seed: int) -> Iterator[None]:
         yield
 
 
-def _encoder(shape: Shape, latents: int, width: int) -> GaussianNetwork:
-    return GaussianNetwork(conv_encoder(shape, 2 * latents, width))
+def _encoder(networks: Networks, latents: int) -> GaussianNetwork:
+    return GaussianNetwork(networks.inward(2 * latents))
 
 
-def _pixels(inputs: int, shape: Shape, width: int) -> nn.Sequential:
-    """A decoder or generator, with pixels in [0, 1]."""
-    return nn.Sequential(conv_decoder(inputs, shape, width), nn.Sigmoid())
+def _critic(networks: Networks, features: int) -> Critic:
+    return Critic(networks.inward(features), nn.Sequential(nn.SiLU(), nn.Linear(features, 1)))
 
 
-def _critic(shape: Shape, width: int, features: int) -> Critic:
-    return Critic(conv_encoder(shape, features, width), nn.Sequential(nn.SiLU(), nn.Linear(features, 1)))
+def _vae(networks: Networks, latents: int, log_sigma: float) -> VAE:
+    decoder = GaussianNetwork(networks.outward(latents), log_sigma)
+    return VAE(_encoder(networks, latents), decoder, prod(networks.shape), latents)
 
 
-def _vae(shape: Shape, latents: int, width: int, log_sigma: float) -> VAE:
-    decoder = GaussianNetwork(_pixels(latents, shape, width), log_sigma)
-    return VAE(_encoder(shape, latents, width), decoder, prod(shape), latents)
-
-
-def conv_vae(shape: Shape, latents: int, width: int = 32, log_sigma: float = -2.0, seed: int = 0) -> VAE:
+def image_vae(networks: Networks, latents: int, log_sigma: float = -2.0, seed: int = 0) -> VAE:
     """A VAE with squared error: the decoder's standard deviation is exp(log_sigma), fixed.
 
-    shape: (channels, height, width), sides multiples of 4; `width` is the networks' own, and `seed` sets the first weights,
-    here and below.
+    `seed` sets the first weights, here and below.
     """
     with _weights_of(seed):
-        return _vae(shape, latents, width, log_sigma)
+        return _vae(networks, latents, log_sigma)
 
 
-def conv_gan(
-    shape: Shape,
+def image_gan(
+    networks: Networks,
     latents: int,
-    width: int = 32,
     features: int = 128,
     objective: Callable[[Tensor], Tensor] = non_saturating,
     seed: int = 0,
 ) -> GAN:
     """A GAN; `features` is the width of the critic's last layer but one, here and below."""
     with _weights_of(seed):
-        return GAN(_pixels(latents, shape, width), _critic(shape, width, features), latents, objective)
+        return GAN(networks.outward(latents), _critic(networks, features), latents, objective)
 
 
-def conv_vae_gan(
-    shape: Shape, latents: int, width: int = 32, features: int = 128, weight: float = 1.0, seed: int = 0
-) -> VAEGAN:
+def image_vae_gan(networks: Networks, latents: int, features: int = 128, weight: float = 1.0, seed: int = 0) -> VAEGAN:
     """A VAE/GAN."""
     with _weights_of(seed):
-        networks = _encoder(shape, latents, width), _pixels(latents, shape, width), _critic(shape, width, features)
-        return VAEGAN(*networks, latents, weight)
+        parts = _encoder(networks, latents), networks.outward(latents), _critic(networks, features)
+        return VAEGAN(*parts, prod(networks.shape), latents, weight)
 
 
-def conv_bigan(shape: Shape, latents: int, width: int = 32, features: int = 128, seed: int = 0) -> BiGAN:
+def image_bigan(networks: Networks, latents: int, features: int = 128, seed: int = 0) -> BiGAN:
     """A BiGAN; image and code meet in a hidden layer of the critic's head."""
     with _weights_of(seed):
         head = nn.Sequential(nn.SiLU(), mlp(features + latents, features, 1, activation=nn.SiLU))
-        critic = PairCritic(conv_encoder(shape, features, width), head)
-        return BiGAN(_encoder(shape, latents, width), _pixels(latents, shape, width), critic, latents)
+        critic = PairCritic(networks.inward(features), head)
+        return BiGAN(_encoder(networks, latents), networks.outward(latents), critic, prod(networks.shape), latents)
 
 
-def conv_avae(
-    shape: Shape,
+def image_avae(
+    networks: Networks,
     latents: int,
     noise: int,
-    width: int = 32,
     features: int = 128,
     log_sigma: float = -2.0,
     weight: float = 1.0,
     seed: int = 0,
 ) -> AVAE:
-    """An AVAE: the VAE of `conv_vae`, a generator with `noise` inputs more than the decoder, and a critic."""
+    """An AVAE: the VAE of `image_vae`, a generator with `noise` inputs more than the decoder, and a critic."""
     with _weights_of(seed):
-        vae = _vae(shape, latents, width, log_sigma)
-        generator = _pixels(latents + noise, shape, width)
-        return AVAE(vae, generator, _critic(shape, width, features), noise, weight)
+        vae = _vae(networks, latents, log_sigma)
+        return AVAE(vae, networks.outward(latents + noise), _critic(networks, features), noise, weight)

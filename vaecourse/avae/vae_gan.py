@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from vaecourse.avae.critic import Critic, non_saturating
+from vaecourse.avae.critic import Critic, non_saturating, rows
 from vaecourse.distributions import Normal
 from vaecourse.randomness import normal
 from vaecourse.training import Turn
@@ -17,10 +17,10 @@ class VAEGAN(nn.Module):
     error in features beside the critic's verdict in the decoder's loss.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, critic: Critic, latents: int, weight: float = 1.0):
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, critic: Critic, pixels: int, latents: int, weight: float = 1.0):
         super().__init__()
         self.encoder, self.decoder, self.critic = encoder, decoder, critic
-        self.latents, self.weight = latents, weight
+        self.pixels, self.latents, self.weight = pixels, latents, weight
 
     def turns(self) -> list[Turn]:
         """Three players: the critic's verdict does not reach the encoder, nor the error in features the critic."""
@@ -31,8 +31,8 @@ class VAEGAN(nn.Module):
         ]
 
     def encode(self, x: Float[Tensor, "batch pixels"]) -> Normal:
-        """q(z | x)."""
-        return self.encoder(x)
+        """q(z | x). Raises ValueError where x is not (batch, pixels)."""
+        return self.encoder(rows(x, self.pixels))
 
     def feature_error(
         self, x: Float[Tensor, "batch pixels"], features: Float[Tensor, "batch features"]
