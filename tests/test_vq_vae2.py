@@ -1,0 +1,514 @@
+"""VQ-VAE-2's levels against scipy's neighbors and finite differences; its prior against sums over all rows of codes.
+
+A share of draws is held right if a chi-square test does not reject it at 1 in 10,000; the seeds are fixed.
+"""
+
+from functools import partial
+from itertools import product
+from math import exp, log, log2
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.cluster.vq import vq
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vaecourse import training, vq_vae2
+from vaecourse.distributions import Categorical
+from vaecourse.vq_vae2 import VQVAE2, CodePrior, HierarchicalPrior, attention, bits_per_code, conv_vq_vae2, evaluate, prior
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+QUIET = {"progress": False, "device": "cpu"}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def uniform(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def all_rows(codes: int, length: int) -> Tensor:
+    return torch.tensor(list(product(range(codes), repeat=length)))
+
+
+def tiny(**more) -> VQVAE2:
+    """4 x 4 pixels: one code at the top, four at the bottom; in double precision."""
+    settings = {"codes": (3, 2), "dim": 2, "halvings": 1, "width": 4, "log_sigma": -1.0} | more
+    return conv_vq_vae2((1, 4, 4), **settings).double()
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return uniform(5, 16, seed=1)
+
+
+# The two levels
+
+
+@pytest.mark.equation("eq-vq_vae2-levels", oracle="scipy.cluster.vq, level by level")
+def test_the_top_is_quantized_first_and_the_bottom_is_encoded_with_the_tops_codes(x):
+    model = tiny(codes=(7, 6))
+    for book, at in ((model.top, 0), (model.bottom, 1)):  # codes among the vectors, so that several are in use
+        book.vectors.copy_(model.encode(x)[at].z.detach().mean((0, 1)) + 0.05 * (uniform(book.codes, 2) - 0.5))
+    top, bottom = model.encode(x)
+    features = model.local(x.reshape(5, 1, 4, 4))
+    z_top = model.to_top(features).detach()[:, :, 0, 0].numpy()
+    k_top = vq(z_top, model.top.vectors.numpy())[0]
+    assert np.array_equal(top.code, k_top[:, None])
+    said = model.from_top(model.top.vectors[k_top][:, :, None, None])
+    z_bottom = model.to_bottom(torch.cat([features, said], 1)).detach().numpy()
+    k_bottom = vq(z_bottom.transpose(0, 2, 3, 1).reshape(-1, 2), model.bottom.vectors.numpy())[0].reshape(5, 4)
+    assert np.array_equal(bottom.code, k_bottom) and len(np.unique(k_bottom)) > 2 < len(np.unique(k_top)) + 1
+    e_bottom = torch.from_numpy(model.bottom.vectors.numpy()[k_bottom].transpose(0, 2, 1).reshape(5, 2, 2, 2))
+    mean = model.decoder(torch.cat([e_bottom, said], 1)).mean
+    assert torch.allclose(model.reconstruct(x), mean) and torch.allclose(model.decode_codes(top.code, bottom.code).mean, mean)
+    assert [torch.equal(*pair) for pair in zip(model.codes(x), (top.code, bottom.code), strict=True)] == [True, True]
+
+
+def test_another_code_at_the_top_changes_what_the_bottom_encodes(x):
+    model = tiny()
+    _, bottom = model.encode(x)
+    model.top.vectors.mul_(-1)
+    assert not torch.allclose(model.encode(x)[1].z, bottom.z)
+
+
+@pytest.mark.equation("eq-vq_vae2-objective", oracle="finite differences with the stopped gradients held fixed")
+def test_the_tops_gradient_comes_through_the_decoder_and_through_the_bottoms_encoder(x):
+    model = tiny(beta=0.3)
+    model.bottom.vectors.mul_(3)
+    top, bottom = model.encode(x)
+    features, e_top = model.local(x.reshape(5, 1, 4, 4)), top.e.clone()
+
+    def surrogate(said_at: Tensor) -> Tensor:
+        """The loss as a function of the top's vectors, each sg(.) replaced by its value at the point."""
+        said = model.from_top(said_at.mT.unflatten(2, (1, 1)))
+        z = model.to_bottom(torch.cat([features, said], 1)).flatten(2).mT
+        distortion = -model.decode(said_at, bottom.e + (z - bottom.z)).log_prob(x).mean()
+        return distortion + 0.3 * (z - bottom.e).square().sum(-1).mean()
+
+    parts = model.loss(x)
+    with torch.no_grad():
+        assert parts["loss"].item() == pytest.approx((surrogate(e_top) + 0.3 * top.commitment.mean()).item(), abs=1e-10)
+    again_top, again_bottom = model.encode(x)
+    distortion = -model.decode(again_top.straight_through, again_bottom.straight_through).log_prob(x).mean()
+    total = distortion + model.top.loss(again_top).mean() + model.bottom.loss(again_bottom).mean()
+    (ours,) = torch.autograd.grad(total, again_top.z)
+    ours = ours - 2 * 0.3 * (top.z - top.e) / top.code.numel()
+    by_differences, h = torch.zeros_like(e_top), 1e-6
+    with torch.no_grad():
+        for index in np.ndindex(*e_top.shape):
+            step = torch.zeros_like(e_top)
+            step[index] = h
+            by_differences[index] = (surrogate(e_top + step) - surrogate(e_top - step)) / (2 * h)
+    assert torch.allclose(ours, by_differences, atol=1e-6) and by_differences.abs().min() > 1e-4
+
+
+@pytest.mark.equation("eq-vq_vae2-elbo", oracle="enumeration of all codes")
+def test_the_bound_is_below_the_evidence_by_what_the_codes_miss_of_the_posterior(x):
+    model = tiny()
+    rows = [(t, b) for t in all_rows(3, 1) for b in all_rows(2, 4)]
+    log_joint = torch.stack([model.decode_codes(t.expand(5, 1), b.expand(5, 4)).log_prob(x) for t, b in rows]) - log(48)
+    top, bottom = model.codes(x)
+    index = 16 * top[:, 0] + bottom @ torch.tensor([8, 4, 2, 1])
+    elbo, evidence = model.elbo(x), log_joint.logsumexp(0)
+    assert torch.allclose(elbo.value, log_joint.gather(0, index[None])[0])
+    assert torch.allclose(elbo.rate, torch.full((5,), log(3) + 4 * log(2), dtype=torch.float64))
+    assert (elbo.value < evidence).all()
+
+
+def test_a_code_of_the_bottom_reaches_fewer_pixels_than_one_of_the_top():
+    model = conv_vq_vae2((1, 32, 32), (4, 4), dim=2, halvings=2, width=4, blocks=0).double()
+    top, bottom = torch.zeros(1, 16, dtype=torch.int64), torch.zeros(1, 64, dtype=torch.int64)
+    before = model.decode_codes(top, bottom).logits
+    sizes = []
+    for level, position in ((0, 5), (1, 18)):
+        codes = [top.clone(), bottom.clone()]
+        codes[level][0, position] = 1
+        changed = (model.decode_codes(*codes).logits - before).abs().reshape(32, 32) > 1e-9
+        rows, columns = changed.nonzero().unbind(1)
+        sizes.append(changed.sum().item())
+        assert rows.min() <= 8 <= rows.max() and columns.min() <= 8 <= columns.max(), "both lie around pixel (8, 8)"
+    assert sizes[1] <= 20**2 < sizes[0]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_a_score_is_over_all_images_however_they_are_split(batch):
+    model, x = tiny(codes=(5, 4)), uniform(20, 16)
+    score, mean = evaluate(model, x, batch), model.reconstruct(x)
+    assert score.distortion == pytest.approx(-stats.norm.logpdf(x, mean, exp(-1.0)).sum(1).mean())
+    assert score.nmse == pytest.approx((((x - mean) ** 2).sum() / (x**2).sum()).item())
+    for level, code, codes in zip((score.top, score.bottom), model.codes(x), (5, 4), strict=True):
+        assert level.coded_bits == pytest.approx(stats.entropy(np.bincount(code.flatten()), base=2))
+        assert level.perplexity == pytest.approx(2**level.coded_bits) and level.fixed_bits == log2(codes)
+        assert level.usage == len(code.unique()) / codes
+
+
+def test_both_codebooks_learn_and_the_images_are_told_better():
+    model, x = conv_vq_vae2((1, 8, 8), (16, 16), 4, halvings=1, width=8, log_sigma=-1.0), uniform(40, 64).float()
+    before, books = evaluate(model, x), [model.top.vectors.clone(), model.bottom.vectors.clone()]
+    history = training.fit(model, x, steps=120, batch_size=20, **QUIET)
+    after = evaluate(model, x)
+    assert after.distortion < before.distortion - 5 and after.nmse < before.nmse / 2
+    assert not torch.equal(books[0], model.top.vectors) and not torch.equal(books[1], model.bottom.vectors)
+    assert np.allclose(history["loss"], history["distortion"] + history["top"] + history["bottom"], rtol=1e-4)
+
+
+def test_a_run_resumes_to_the_bit(tmp_path):
+    def build():
+        return conv_vq_vae2((1, 4, 4), (6, 6), 2, halvings=1, width=4, log_sigma=-1.0, revive_below=0.5)
+
+    x, whole, resumed = uniform(30, 16).float(), build(), build()
+    fit = partial(training.fit, batch_size=10, **QUIET)
+    fit(whole, x, steps=30)
+    fit(build(), x, steps=12, checkpoint=tmp_path / "run")
+    fit(resumed, x, steps=30, checkpoint=tmp_path / "run")
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+
+
+# Attention
+
+
+def attention_by_hand(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """One row of one head: position i of the new ones, which stand last, sees all up to itself."""
+    out = np.zeros((len(q), v.shape[1]))
+    for i in range(len(q)):
+        seen = len(k) - len(q) + i + 1
+        weights = np.exp([q[i] @ k[j] / np.sqrt(q.shape[1]) for j in range(seen)])
+        out[i] = sum(w * v[j] for j, w in enumerate(weights / weights.sum()))
+    return out
+
+
+@pytest.mark.equation("eq-vq_vae2-attention", oracle="a loop in numpy; PyTorch's own attention")
+@pytest.mark.parametrize("new, all_", [(6, 6), (1, 6), (3, 6), (1, 1)])
+def test_attention_is_the_weighted_mean_of_what_came_before(new, all_):
+    q, k, v = uniform(2, 3, new, 4) * 4 - 2, uniform(2, 3, all_, 4, seed=1) * 4 - 2, uniform(2, 3, all_, 5, seed=2)
+    ours = attention(q, k, v)
+    for b, h in np.ndindex(2, 3):
+        assert np.allclose(ours[b, h], attention_by_hand(q[b, h].numpy(), k[b, h].numpy(), v[b, h].numpy()), atol=1e-12)
+    if new == all_:
+        assert torch.allclose(ours, nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True))
+
+
+# The prior as a distribution
+
+
+def strong(model: nn.Module, scale: float = 20.0) -> nn.Module:
+    """With weights large enough that every dependence shows; in double precision."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.ndim > 1:
+                p.mul_(scale if name.startswith(("meaning", "start", "place", "read")) else 3.0)
+    return model.double()
+
+
+CONTEXT = torch.tensor([[1, 0, 3]])
+
+
+@pytest.fixture
+def free() -> CodePrior:
+    return strong(CodePrior(3, 4, width=8, heads=2, seed=1))
+
+
+@pytest.fixture
+def conditioned() -> CodePrior:
+    return strong(CodePrior(3, 4, context=(4, 3), width=8, heads=2, seed=2))
+
+
+@pytest.mark.equation("eq-vq_vae2-chain", oracle="the sum over all rows of codes")
+def test_the_probabilities_of_all_rows_of_codes_add_up_to_one(free, conditioned):
+    rows = all_rows(3, 4)
+    for model, context in ((free, None), *((conditioned, row) for row in (CONTEXT, 3 - CONTEXT))):
+        p = model.log_prob(rows, context if context is None else context.expand(81, 3)).exp()
+        assert p.sum().item() == pytest.approx(1, abs=1e-12)
+        assert p.max() > 3 * p.min(), "not nearly uniform: a wrong sum would show"
+
+
+@pytest.mark.equation("eq-vq_vae2-prior", oracle="the sum over all codes of both levels")
+def test_the_probabilities_of_all_codes_of_both_levels_add_up_to_one_and_the_tops_is_the_marginal():
+    both = HierarchicalPrior(
+        strong(CodePrior(2, 2, width=8, heads=2)), strong(CodePrior(3, 3, context=(2, 2), width=8, heads=2, seed=3))
+    )
+    top, bottom = all_rows(2, 2), all_rows(3, 3)
+    joint = both.log_prob(top.repeat_interleave(27, 0), bottom.repeat(4, 1)).exp().reshape(4, 27)
+    assert joint.sum().item() == pytest.approx(1, abs=1e-12)
+    assert torch.allclose(joint.sum(1), both.top.log_prob(top).exp(), atol=1e-12)
+    assert not torch.allclose(joint[0] / joint[0].sum(), joint[1] / joint[1].sum(), atol=0.01), "the bottom heeds the top"
+
+
+@pytest.mark.equation("eq-vq_vae2-chain", oracle="conditionals of the enumerated joint")
+def test_logits_are_the_conditionals_of_the_joint(conditioned):
+    rows = all_rows(3, 4)
+    joint = conditioned.log_prob(rows, CONTEXT.expand(81, 3)).exp().detach().reshape(3, 3, 3, 3)
+    for known in ((), (2,), (0, 1), (2, 2, 1)):
+        left = joint[known].reshape(3, -1).sum(1)
+        logits = conditioned.logits(torch.tensor([known], dtype=torch.int64).reshape(1, -1), CONTEXT)
+        assert logits.shape == (1, len(known) + 1, 3)
+        assert torch.allclose(logits[0, -1].softmax(-1), left / left.sum(), atol=1e-10)
+
+
+def test_no_code_depends_on_itself_or_on_later_ones_and_each_on_all_before_and_on_the_context(conditioned):
+    embedded: dict[str, Tensor] = {}
+
+    def keep(name: str, module: nn.Module, inputs, output: Tensor) -> None:
+        output.retain_grad()
+        embedded[name] = output
+
+    for name in ("meaning", "start"):
+        getattr(conditioned, name).register_forward_hook(partial(keep, name))
+    code = torch.tensor([[2, 0, 1], [1, 1, 0]])
+    for i in range(4):
+        conditioned.logits(code, CONTEXT.expand(2, 3))[:, i].square().sum().backward()
+        on_code, on_context = (embedded[name].grad.abs().sum(-1) for name in ("meaning", "start"))
+        assert not on_code[:, i:].any() and (on_code[:, :i] > 1e-8).all() and (on_context > 1e-8).all()
+
+
+def test_later_codes_change_no_earlier_logits_to_the_bit(free):
+    code = torch.tensor([[2, 0, 1]])
+    for i in range(3):
+        other = code.clone()
+        other[0, i:] = 2 - other[0, i:]
+        assert torch.equal(free.logits(other)[:, : i + 1], free.logits(code)[:, : i + 1])
+
+
+@pytest.mark.parametrize("ahead", [1, 4])
+def test_a_mask_that_lets_a_position_look_ahead_gives_no_distribution(ahead, monkeypatch):
+    def peeking(q, k, v):
+        scores = q @ k.mT / q.shape[-1] ** 0.5
+        seen = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(k.shape[-2] - q.shape[-2] + ahead)
+        return scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v
+
+    def total() -> float:
+        return strong(CodePrior(3, 4, width=8, heads=2, seed=1)).log_prob(all_rows(3, 4)).exp().sum().item()
+
+    assert total() == pytest.approx(1, abs=1e-12)
+    monkeypatch.setattr(prior, "attention", peeking)
+    assert abs(total() - 1) > 0.01
+
+
+# Sampling
+
+
+def sample_slowly(model: CodePrior, n: int, noise: torch.Generator, context: Tensor | None) -> Tensor:
+    """Without the cache: the whole row again for each code."""
+    code = torch.zeros(n, 0, dtype=torch.int64)
+    for _ in range(model.length):
+        logits = model.logits(code, context)[:, -1]
+        code = torch.cat([code, Categorical(logits).sample(noise)[:, None]], 1)
+    return code
+
+
+@pytest.mark.equation("eq-vq_vae2-cache", oracle="sampling without a cache, under the same noise")
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@torch.no_grad()
+def test_sampling_with_kept_keys_and_values_is_sampling_without_them(dtype, tolerance):
+    for context in (None, torch.arange(30).reshape(6, 5) % 7):
+        model = strong(CodePrior(11, 12, context=None if context is None else (7, 5), width=16, heads=4, layers=3)).to(dtype)
+        logits: list[Tensor] = []
+        hook = model.read.register_forward_hook(lambda module, inputs, output, to=logits: to.append(output[:, -1]))
+        fast = model.sample(6, generator(3), context)
+        kept, logits[:] = torch.stack(logits), []
+        slow = sample_slowly(model, 6, generator(3), context)
+        hook.remove()
+        assert torch.equal(fast, slow) and fast.shape == (6, 12) and 3 < len(fast.unique()) <= 11
+        assert torch.allclose(kept, torch.stack(logits), rtol=0, atol=tolerance * kept.abs().max().item())
+
+
+@torch.no_grad()
+def test_with_the_cache_each_position_passes_through_the_network_once_and_without_it_as_often_as_codes_follow():
+    for length in (8, 16, 32):
+        model = CodePrior(5, length, context=(4, 6), width=8, heads=2)
+        context, rows = torch.zeros(2, 6, dtype=torch.int64), []
+        model.blocks[-1].project.register_forward_hook(lambda module, inputs, output, to=rows: to.append(output.shape[1]))
+        model.sample(2, generator(), context)
+        fast, rows[:] = sum(rows), []
+        sample_slowly(model, 2, generator(), context)
+        assert fast == 6 + length - 1
+        assert sum(rows) == 6 * length + length * (length - 1) // 2
+
+
+@pytest.mark.equation("eq-vq_vae2-prior", oracle="chi-square against all enumerated probabilities")
+def test_ancestral_samples_come_as_often_as_their_probability_says():
+    both = HierarchicalPrior(
+        strong(CodePrior(2, 2, width=8, heads=2), 10), strong(CodePrior(3, 2, context=(2, 2), width=8, heads=2, seed=3), 10)
+    )
+    n = 20_000
+    top, bottom = both.sample(n, generator(1))
+    index = top @ torch.tensor([18, 9]) + bottom @ torch.tensor([3, 1])
+    with torch.no_grad():
+        p = both.log_prob(all_rows(2, 2).repeat_interleave(9, 0), all_rows(3, 2).repeat(4, 1)).exp()
+    expected = n * (p / p.sum()).numpy()
+    often = expected > 5
+    counts = np.bincount(index, minlength=36)
+    observed = np.append(counts[often], counts[~often].sum())
+    wanted = np.append(expected[often], expected[~often].sum())
+    keep = wanted > 0
+    assert often.sum() > 8
+    assert stats.chisquare(observed[keep], wanted[keep]).pvalue > 1e-4
+
+
+def test_images_are_drawn_from_the_top_down():
+    model = tiny()
+    both = HierarchicalPrior.of(model, width=8, heads=2).double()
+    images = vq_vae2.sample(model, both, 4, generator(2))
+    noise = generator(2)
+    top = both.top.sample(4, noise)
+    bottom = both.bottom.sample(4, noise, top)
+    assert torch.equal(images, model.decode_codes(top, bottom).mean) and images.shape == (4, 16) and not images.requires_grad
+
+
+# Bits
+
+
+@pytest.mark.equation("eq-vq_vae2-bits", oracle="log2 of the codes for a uniform prior; divergence by enumeration")
+@torch.no_grad()
+def test_a_uniform_prior_pays_log2_of_the_codes_and_any_other_the_entropy_and_its_divergence():
+    both = HierarchicalPrior(CodePrior(4, 2, width=8, heads=2), CodePrior(3, 3, context=(4, 2), width=8, heads=2)).double()
+    top, bottom = torch.tensor([[0, 3], [1, 1], [2, 0]]), torch.tensor([[0, 1, 2], [2, 2, 1], [0, 0, 0]])
+    by_hand = -both.top.log_prob(top).mean().item() / 2 / log(2), -both.bottom.log_prob(bottom, top).mean().item() / 3 / log(2)
+    assert bits_per_code(both, top, bottom) == pytest.approx(by_hand)
+    assert bits_per_code(both, top, bottom, batch=2) == pytest.approx(by_hand)
+    assert [both.loss((top, bottom))[name].item() for name in ("top_bits", "bottom_bits")] == pytest.approx(by_hand)
+    for level in (both.top, both.bottom):
+        for p in level.read[-1].parameters():
+            p.zero_()
+    assert bits_per_code(both, top, bottom) == pytest.approx((2, log2(3)))
+    q = strong(CodePrior(3, 3, width=8, heads=2, seed=4))
+    log_q, p = q.log_prob(all_rows(3, 3)).numpy(), stats.dirichlet(np.ones(27)).rvs(random_state=0)[0]
+    paid = sum(p_i * q.loss(row[None])["bits"].item() for p_i, row in zip(p, all_rows(3, 3), strict=True))
+    assert paid == pytest.approx((stats.entropy(p, base=2) + stats.entropy(p, np.exp(log_q), base=2)) / 3, abs=1e-9)
+
+
+def test_a_prior_learns_a_markov_chain_down_to_its_entropy():
+    P = np.full((4, 4), 0.05) + 0.8 * np.eye(4)[[1, 2, 3, 0]]
+    noise, rows = np.random.RandomState(0), np.zeros((3000, 8), int)
+    rows[:, 0] = noise.randint(4, size=3000)
+    for i in range(1, 8):
+        rows[:, i] = [noise.choice(4, p=P[k]) for k in rows[:, i - 1]]
+    exact = (2 + 7 * stats.entropy(P[0], base=2)) / 8  # the first code is uniform; each other costs a transition's entropy
+    code = torch.from_numpy(rows)
+    model = CodePrior(4, 8, width=16, heads=2, layers=1)
+    assert model.loss(code)["bits"].item() == pytest.approx(2, abs=0.2)
+    training.fit(
+        model, code[:2500], steps=400, batch_size=50, progress=False, device="cpu", optimizer=partial(training.adam, lr=3e-3)
+    )
+    assert exact - 0.03 < model.loss(code[2500:])["bits"].item() < exact + 0.05
+
+
+def test_a_bottom_that_the_top_decides_costs_nothing_given_the_top_and_its_entropy_without():
+    top = torch.randint(4, (2000, 2), generator=generator())
+    bottom = torch.stack([top[:, 1], top[:, 0], (top[:, 0] + top[:, 1]) % 4], 1)
+    both = HierarchicalPrior(CodePrior(4, 2, width=16, heads=2), CodePrior(4, 3, context=(4, 2), width=16, heads=2))
+    settings = {
+        "steps": 400,
+        "batch_size": 50,
+        "progress": False,
+        "device": "cpu",
+        "optimizer": partial(training.adam, lr=5e-3),
+    }
+    training.fit(both, (top, bottom), **settings)
+    above, below = bits_per_code(both, top, bottom)
+    assert above == pytest.approx(2, abs=0.05) and below < 0.1
+    alone = CodePrior(4, 3, width=16, heads=2)
+    training.fit(alone, bottom, **settings)
+    assert alone.loss(bottom)["bits"].item() == pytest.approx(4 / 3, abs=0.1), "the third code follows from the two before"
+
+
+# Devices, randomness, bad input
+
+
+class Reads(TorchDispatchMode):
+    """Count what brings a number to the host, or makes a shape depend on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(name in str(func) for name in ("_local_scalar_dense", "nonzero", "masked_select", "bincount", "unique")):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_neither_a_step_of_either_stage_nor_sampling_waits_for_the_device(x):
+    model = tiny(revive_below=0.5)
+    both = HierarchicalPrior.of(model, width=8, heads=2).double()
+    codes = model.codes(x)
+    with Reads() as reads:
+        model.loss(x)["loss"].backward()
+        model.after_step(generator())
+        both.loss(codes)["loss"].backward()
+        vq_vae2.sample(model, both, 3, generator())
+    assert reads.found == []
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_gpu_computes_and_draws_what_the_cpu_does(x):
+    models = [tiny(revive_below=0.5), tiny(revive_below=0.5).cuda()]
+    priors = [HierarchicalPrior.of(model, width=8, heads=2).double() for model in models]
+    priors[1].cuda()
+    losses = [model.loss(x)["loss"].item() for model in models]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+    for model in models:
+        model.after_step(generator(1))
+    assert torch.allclose(models[0].top.vectors, models[1].top.vectors.cpu())
+    codes = [model.codes(x) for model in models]
+    assert all(torch.equal(a, b.cpu()) for a, b in zip(*codes, strict=True))
+    assert bits_per_code(priors[0], *codes[0]) == pytest.approx(bits_per_code(priors[1], *codes[1]))
+    images = [vq_vae2.sample(model, both, 3, generator(4)) for model, both in zip(models, priors, strict=True)]
+    assert torch.allclose(images[0], images[1].cpu())
+
+
+def test_what_is_drawn_depends_on_the_generator_alone_and_a_seed_touches_no_other_randomness():
+    state = torch.random.get_rng_state()
+    model = tiny()
+    both = HierarchicalPrior.of(model, width=8, heads=2).double()
+    first, again, other = (vq_vae2.sample(model, both, 5, generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    for build in (
+        lambda seed: conv_vq_vae2((1, 4, 4), (3, 2), 2, halvings=1, seed=seed),
+        lambda seed: CodePrior(3, 4, seed=seed),
+    ):
+        one, same, another = (build(seed).state_dict() for seed in (1, 1, 2))
+        assert all(torch.equal(value, same[name]) for name, value in one.items())
+        assert any(not torch.equal(value, another[name]) for name, value in one.items())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def rows_of(n: int, length: int) -> Tensor:
+    return torch.zeros(n, length, dtype=torch.int64)
+
+
+BAD = {
+    "images must be rows, (batch, 16); got (2, 4, 4)": lambda: tiny().loss(torch.zeros(2, 4, 4)),
+    "2 halvings need sides that are multiples of 4; images are 6 x 4": lambda: conv_vq_vae2((1, 6, 4), (3, 2), 2, halvings=1),
+    "the top vectors must be (batch, 1, 2); got (3, 2, 2)": lambda: tiny().decode(torch.zeros(3, 2, 2), torch.zeros(3, 4, 2)),
+    "the bottom vectors must be (batch, 4, 2)": lambda: tiny().decode(torch.zeros(3, 1, 2), torch.zeros(3, 4, 1)),
+    "there are no images to judge by": lambda: evaluate(tiny(), torch.zeros(0, 16)),
+    "at least one code of at least one dimension, got 0 of 2": lambda: tiny(codes=(0, 2)),
+    "all sizes of a prior must be at least 1; got 0 codes": lambda: CodePrior(0, 4),
+    "context (2, 0)": lambda: CodePrior(3, 4, context=(2, 0)),
+    "width must be a multiple of the heads, got 10 and 4": lambda: CodePrior(3, 4, width=10),
+    "codes must be rows of 4, got shape (2, 3)": lambda: CodePrior(3, 4).log_prob(rows_of(2, 3)),
+    "codes must be rows of at most 3, got shape (2, 4)": lambda: CodePrior(3, 4).logits(rows_of(2, 4)),
+    "built without a context, and is given one": lambda: CodePrior(3, 4).log_prob(rows_of(2, 4), rows_of(2, 4)),
+    "the context must be codes of shape (2, 5), got None": lambda: CodePrior(3, 4, context=(2, 5)).log_prob(rows_of(2, 4)),
+    "of shape (2, 5), got (2, 4)": lambda: CodePrior(3, 4, context=(2, 5)).sample(2, generator(), rows_of(2, 4)),
+    "the bottom's context must be the top's (3, 4); it is None": lambda: HierarchicalPrior(CodePrior(3, 4), CodePrior(3, 4)),
+    "there are no codes to judge by": lambda: bits_per_code(
+        HierarchicalPrior(CodePrior(3, 4), CodePrior(3, 4, (3, 4))), rows_of(0, 4), rows_of(0, 4)
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_what_cannot_be_right_is_refused_with_what_was_expected(message, no_shape_checks):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        BAD[message]()
+    assert message in str(caught.value)

@@ -1,0 +1,218 @@
+"""The first stage of VQ-VAE-2 (Razavi, van den Oord and Vinyals, 2019): two levels of codes for one image.
+
+The top grid, half as fine, is quantized first; the bottom grid is encoded with the top's codes at hand, and the decoder sees
+both. Images are rows, (batch, pixels); codes are rows of a grid's positions, line by line from the upper left. Likelihoods are
+in nats per image, summed over pixels; squared distances as in `vq_vae`.
+"""
+
+from dataclasses import dataclass
+from math import log, log2
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor, nn
+
+from vaecourse.distributions import Bernoulli, Normal
+from vaecourse.networks import BernoulliNetwork, GaussianNetwork
+from vaecourse.vae import ELBO
+from vaecourse.vq_vae import Codebook, EMACodebook, Quantized, entropy_bits, perplexity, usage
+from vaecourse.vq_vae.model import downward, grid_of, initial_vectors, upward
+
+
+class VQVAE2(nn.Module):
+    """Two codebooks with the networks between them (eq-vq_vae2-levels); Razavi et al. (2019), algorithm 1.
+
+    All grids are (batch, channels, height, breadth). `local`: images of `shape` -> features on the bottom grid. `to_top`: those
+    -> the top's vectors, on a grid half as fine. `from_top`: the top codes' vectors -> what they say at the bottom's places.
+    `to_bottom`: features and that, stacked -> the bottom's vectors. `decoder`: the bottom codes' vectors and what the top says,
+    stacked -> a Bernoulli or Normal over rows of pixels.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        local: nn.Module,
+        to_top: nn.Module,
+        from_top: nn.Module,
+        to_bottom: nn.Module,
+        decoder: nn.Module,
+        top: Codebook,
+        bottom: Codebook,
+        grids: tuple[tuple[int, int], tuple[int, int]],
+    ):
+        super().__init__()
+        self.shape, self.grids = shape, grids
+        self.local, self.to_top, self.from_top, self.to_bottom, self.decoder = local, to_top, from_top, to_bottom, decoder
+        self.top, self.bottom = top, bottom
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    @property
+    def pixels(self) -> int:
+        """Entries of a row that is an image."""
+        channels, height, breadth = self.shape
+        return channels * height * breadth
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        """How many codes an image has: at the top, at the bottom."""
+        (a, b), (c, d) = self.grids
+        return a * b, c * d
+
+    def encode(self, x: Float[Tensor, "batch pixels"]) -> tuple[Quantized, Quantized]:
+        """Vectors and codes of the top, (batch, positions), and of the bottom, given the top's codes (eq-vq_vae2-levels).
+
+        Raises ValueError where x is not (batch, pixels).
+        """
+        if x.ndim != 2 or x.shape[1] != self.pixels:
+            raise ValueError(f"images must be rows, (batch, {self.pixels}); got {tuple(x.shape)}. Flatten them: x.flatten(1)")
+        features = self.local(x.to(self.device).reshape(-1, *self.shape))
+        top = self.top(_rows(self.to_top(features)))
+        bottom = self.bottom(_rows(self.to_bottom(torch.cat([features, self._said(top.straight_through)], 1))))
+        return top, bottom
+
+    def decode(
+        self, top: Float[Tensor, "batch top_positions top_dim"], bottom: Float[Tensor, "batch bottom_positions bottom_dim"]
+    ) -> Bernoulli | Normal:
+        """p(x | e_top, e_bottom). Raises ValueError where the vectors are not those of the two grids."""
+        for name, e, positions, book in zip(
+            ("top", "bottom"), (top, bottom), self.positions, (self.top, self.bottom), strict=True
+        ):
+            if e.shape[1:] != (positions, book.dim):
+                raise ValueError(f"the {name} vectors must be (batch, {positions}, {book.dim}); got {tuple(e.shape)}")
+        return self.decoder(torch.cat([_grid(bottom, self.grids[1]), self._said(top)], 1))
+
+    def _said(self, top: Tensor) -> Tensor:
+        """What the top's vectors say at the bottom's places."""
+        return self.from_top(_grid(top, self.grids[0]))
+
+    @torch.no_grad()
+    def codes(
+        self, x: Float[Tensor, "batch pixels"]
+    ) -> tuple[Int64[Tensor, "batch top_positions"], Int64[Tensor, "batch bottom_positions"]]:
+        """The codes of both levels, top first: what the prior is trained on."""
+        top, bottom = self.encode(x)
+        return top.code, bottom.code
+
+    def decode_codes(
+        self, top: Int64[Tensor, "batch top_positions"], bottom: Int64[Tensor, "batch bottom_positions"]
+    ) -> Bernoulli | Normal:
+        """p(x | top codes, bottom codes)."""
+        return self.decode(self.top.embed(top.to(self.device)), self.bottom.embed(bottom.to(self.device)))
+
+    def elbo(self, x: Float[Tensor, "batch pixels"]) -> ELBO:
+        """The bound under a uniform prior of both levels (eq-vq_vae2-elbo); a learned prior's -log p(codes) is a lower rate."""
+        top, bottom = self.encode(x)
+        distortion = -self.decode(top.e, bottom.e).log_prob(x.to(self.device))
+        rate = sum(n * log(book.codes) for n, book in zip(self.positions, (self.top, self.bottom), strict=True))
+        return ELBO(distortion, torch.full_like(distortion, rate))
+
+    def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
+        """The distortion through both straight-through lines, and what each codebook asks for, averaged over its positions.
+
+        Equation eq-vq_vae2-objective; Razavi et al. (2019), equation 2.
+        """
+        top, bottom = self.encode(x)
+        distortion = -self.decode(top.straight_through, bottom.straight_through).log_prob(x.to(self.device)).mean()
+        at_top, at_bottom = self.top.loss(top).mean(), self.bottom.loss(bottom).mean()
+        return {"loss": distortion + at_top + at_bottom, "distortion": distortion, "top": at_top, "bottom": at_bottom}
+
+    def after_step(self, generator: Generator | None = None) -> None:
+        """What the codebooks do after each step: averages and revival."""
+        self.top.after_step(generator)
+        self.bottom.after_step(generator)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch pixels"]:
+        """The decoder's mean at the codes of both levels."""
+        top, bottom = self.encode(x)
+        return self.decode(top.e, bottom.e).mean
+
+
+def _rows(grid: Float[Tensor, "batch dim height breadth"]) -> Float[Tensor, "batch positions dim"]:
+    return grid.flatten(2).mT
+
+
+def _grid(rows: Float[Tensor, "batch positions dim"], sides: tuple[int, int]) -> Float[Tensor, "batch dim height breadth"]:
+    return rows.mT.unflatten(2, sides)
+
+
+def conv_vq_vae2(
+    shape: tuple[int, int, int],
+    codes: tuple[int, int],
+    dim: int,
+    halvings: int = 2,
+    width: int = 32,
+    blocks: int = 1,
+    log_sigma: float | nn.Parameter | None = None,
+    seed: int = 0,
+    **codebook,
+) -> VQVAE2:
+    """The chapter's model over images of `shape`, (channels, height, width), with codebooks of `codes` = (top, bottom) codes.
+
+    A bottom code for each 2^halvings pixels a side, a top code for twice that; pixels are coin flips, or Gaussian where
+    `log_sigma` is given (GaussianNetwork). Codes learn by averages; further arguments are those of EMACodebook. `seed` sets the
+    initial weights and codes and touches no other randomness. Raises ValueError where sides are not multiples of
+    2^(halvings + 1).
+    """
+    channels, grids = shape[0], (grid_of(shape, halvings + 1), grid_of(shape, halvings))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pixels = nn.Sequential(upward(dim + width, channels, width, halvings, blocks), nn.Flatten())
+        return VQVAE2(
+            shape,
+            local=downward(channels, width, width, halvings, blocks),
+            to_top=nn.Sequential(nn.ReLU(), downward(width, dim, width, 1, blocks)),
+            from_top=nn.Sequential(upward(dim, width, width, 1, blocks), nn.ReLU()),
+            to_bottom=nn.Sequential(nn.Conv2d(2 * width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, dim, 1)),
+            decoder=BernoulliNetwork(pixels) if log_sigma is None else GaussianNetwork(pixels, log_sigma),
+            top=EMACodebook(initial_vectors(codes[0], dim), **codebook),
+            bottom=EMACodebook(initial_vectors(codes[1], dim), **codebook),
+            grids=grids,
+        )
+
+
+@dataclass(frozen=True)
+class LevelScore:
+    """How a level's codes are used, over all images at once; bits per code."""
+
+    perplexity: float
+    usage: float
+    fixed_bits: float
+    coded_bits: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model does on images."""
+
+    distortion: float
+    """-log p(x | codes), nats per image."""
+    nmse: float
+    """Squared error of the reconstructions over the images' squared values, both summed over all."""
+    top: LevelScore
+    bottom: LevelScore
+
+
+@torch.no_grad()
+def evaluate(model: VQVAE2, x: Float[Tensor, "n pixels"], batch: int = 1000) -> Score:
+    """Score the first stage on images x, so many at once. Raises ValueError where there are none."""
+    if len(x) == 0:
+        raise ValueError("there are no images to judge by")
+    distortion, error, codes = [], [], ([], [])
+    for part in x.to(model.device).split(batch):
+        levels = model.encode(part)
+        p = model.decode(*(q.e for q in levels))
+        distortion.append(-p.log_prob(part))
+        error.append((part - p.mean).square().sum(-1))
+        for kept, q in zip(codes, levels, strict=True):
+            kept.append(q.code)
+    levels = []
+    for code, book in zip(map(torch.cat, codes), (model.top, model.bottom), strict=True):
+        bits = log2(book.codes), entropy_bits(code, book.codes)
+        levels.append(LevelScore(perplexity(code, book.codes), usage(code, book.codes), *bits))
+    nmse = torch.cat(error).double().sum() / x.double().square().sum()
+    return Score(torch.cat(distortion).double().mean().item(), nmse.item(), *levels)

@@ -1,0 +1,225 @@
+"""The second stage: an autoregressive prior over the codes, a small transformer with masked self-attention, and sampling.
+
+p(k_1 .. k_T | c) = product of p(k_i | k_1 .. k_i-1, c). What conditions, c, is a row of codes itself and stands before the
+codes, so attention sees all of it; a prior without conditions has one learned vector there. Probabilities are in nats per row
+of codes, summed over its codes.
+"""
+
+from math import log, sqrt
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from vaecourse.distributions import Categorical
+from vaecourse.vq_vae2.model import VQVAE2
+
+Past = list[tuple[Tensor, Tensor] | None]
+"""For each block, the keys and values of all positions so far, (batch, heads, positions, width / heads) each."""
+
+
+def attention(
+    q: Float[Tensor, "*batch new dim"], k: Float[Tensor, "*batch all dim"], v: Float[Tensor, "*batch all dim_v"]
+) -> Float[Tensor, "*batch new dim_v"]:
+    """softmax(q k' / sqrt(dim)) v, where each of the last `new` positions sees itself and those before (eq-vq_vae2-attention).
+
+    Vaswani et al. (2017), equation 1, with the mask of their section 3.2.3.
+    """
+    new, all_ = q.shape[-2], k.shape[-2]
+    scores = q @ k.mT / sqrt(q.shape[-1])
+    seen = torch.ones(new, all_, dtype=torch.bool, device=q.device).tril(all_ - new)
+    return scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v
+
+
+class Block(nn.Module):
+    """A transformer's block: positions look back at one another, then each thinks for itself; both add to what was there."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width must be a multiple of the heads, got {width} and {heads}")
+        self.heads = heads
+        self.before_attention, self.before_thought = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.project, self.combine = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.think = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(
+        self, h: Float[Tensor, "batch new width"], past: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Float[Tensor, "batch new width"], tuple[Tensor, Tensor]]:
+        """The new positions after this block, and the keys and values of all: kept, they need not be computed again."""
+        q, k, v = self.project(self.before_attention(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if past:
+            k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)
+        h = h + self.combine(attention(q, k, v).transpose(1, 2).flatten(-2))
+        return h + self.think(self.before_thought(h)), (k, v)
+
+
+class CodePrior(nn.Module):
+    """p(k | c) of rows of `length` codes out of `codes`; c is a row like `context` = (codes, length), or nothing.
+
+    Position i of the input, counted behind the context, holds code i and says what code i + 1 will be; the context's last
+    position says what the first code will be (eq-vq_vae2-chain). `seed` sets the initial weights and touches no other
+    randomness. Raises ValueError for sizes below 1, and where `width` is not a multiple of `heads`.
+    """
+
+    def __init__(
+        self,
+        codes: int,
+        length: int,
+        context: tuple[int, int] | None = None,
+        width: int = 64,
+        heads: int = 4,
+        layers: int = 2,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if min(codes, length, width, heads, layers, *(context or ())) < 1:
+            sizes = f"{codes} codes, length {length}, context {context}, width {width}, {heads} heads, {layers} layers"
+            raise ValueError(f"all sizes of a prior must be at least 1; got {sizes}")
+        self.codes, self.length, self.context = codes, length, context
+        known = context[1] if context else 1
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.meaning = nn.Embedding(codes, width)
+            self.start = nn.Embedding(context[0] if context else 1, width)
+            self.place = nn.Parameter(0.02 * torch.randn(known + length - 1, width))
+            self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+            self.read = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, codes))
+            for layer in (self.meaning, self.start, self.read[-1]):  # small, so that a prior starts out nearly uniform
+                nn.init.normal_(layer.weight, std=0.02)
+            nn.init.zeros_(self.read[-1].bias)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.place.device
+
+    def _context(self, n: int, context: Tensor | None) -> Tensor:
+        """The context's codes, (n, known), on the model's device; a single zero where there is none."""
+        if self.context is None:
+            if context is not None:
+                raise ValueError("this prior was built without a context, and is given one")
+            return torch.zeros(n, 1, dtype=torch.int64, device=self.device)
+        if context is None or context.shape != (n, self.context[1]):
+            got = None if context is None else tuple(context.shape)
+            raise ValueError(f"the context must be codes of shape {(n, self.context[1])}, got {got}")
+        return context.to(self.device)
+
+    def _forward(self, h: Tensor, past: Past) -> tuple[Tensor, Past]:
+        """Logits at the new positions, whose embeddings are h, given what was kept of those before."""
+        done = past[0][0].shape[-2] if past[0] else 0
+        h, kept = h + self.place[done : done + h.shape[1]], []
+        for block, before in zip(self.blocks, past, strict=True):
+            h, now = block(h, before)
+            kept.append(now)
+        return self.read(h), kept
+
+    def logits(
+        self, code: Int64[Tensor, "batch known"], context: Int64[Tensor, "batch context"] | None = None
+    ) -> Float[Tensor, "batch known+1 codes"]:
+        """Logits of each code given those before it, and of the one that comes next: row i knows codes 0 to i - 1.
+
+        Raises ValueError where there are too many codes (at most length - 1), or the context is not what it was built for.
+        """
+        if code.ndim != 2 or code.shape[1] >= self.length:
+            raise ValueError(f"codes must be rows of at most {self.length - 1}, got shape {tuple(code.shape)}")
+        start = self._context(len(code), context)
+        h = torch.cat([self.start(start), self.meaning(code.to(self.device))], 1)
+        logits, _ = self._forward(h, [None] * len(self.blocks))
+        return logits[:, start.shape[1] - 1 :]
+
+    def log_prob(
+        self, code: Int64[Tensor, "batch length"], context: Int64[Tensor, "batch context"] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """log p(k | c), the sum of each code's log-probability given those before, in nats (eq-vq_vae2-chain).
+
+        Raises ValueError where codes are not (batch, length).
+        """
+        if code.ndim != 2 or code.shape[1] != self.length:
+            raise ValueError(f"codes must be rows of {self.length}, got shape {tuple(code.shape)}")
+        logits = self.logits(code[:, :-1], context)
+        nll = functional.cross_entropy(logits.flatten(0, 1), code.to(self.device).flatten(), reduction="none")
+        return -nll.unflatten(0, code.shape).sum(1)
+
+    def loss(self, batch: Tensor | tuple[Tensor, ...], generator: Generator | None = None) -> dict[str, Tensor]:
+        """-log p, averaged over the batch, in nats; `bits`: per code. The batch: codes, or (codes, context)."""
+        nats = -self.log_prob(*(batch if isinstance(batch, tuple) else (batch,))).mean()
+        return {"loss": nats, "bits": nats / (self.length * log(2))}
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, generator: Generator | None = None, context: Int64[Tensor, "n context"] | None = None
+    ) -> Int64[Tensor, "n length"]:
+        """Rows of codes, each drawn given those before (eq-vq_vae2-cache).
+
+        Keys and values of earlier positions are kept: each position passes through the network once. Without, the first would
+        pass `length` times.
+        """
+        h, past, drawn = self.start(self._context(n, context)), [None] * len(self.blocks), []
+        while len(drawn) < self.length:
+            logits, past = self._forward(h, past)
+            drawn.append(Categorical(logits[:, -1]).sample(generator))
+            h = self.meaning(drawn[-1])[:, None]
+        return torch.stack(drawn, 1)
+
+
+class HierarchicalPrior(nn.Module):
+    """p(top) p(bottom | top), the prior of both levels (eq-vq_vae2-prior)."""
+
+    def __init__(self, top: CodePrior, bottom: CodePrior):
+        super().__init__()
+        if bottom.context != (top.codes, top.length):
+            raise ValueError(f"the bottom's context must be the top's {(top.codes, top.length)}; it is {bottom.context}")
+        self.top, self.bottom = top, bottom
+
+    @classmethod
+    def of(cls, model: VQVAE2, width: int = 64, heads: int = 4, layers: int = 2, seed: int = 0) -> "HierarchicalPrior":
+        """A prior for the codes of that model."""
+        (above, below), sizes = model.positions, {"width": width, "heads": heads, "layers": layers, "seed": seed}
+        context = model.top.codes, above
+        return cls(CodePrior(*context, **sizes), CodePrior(model.bottom.codes, below, context, **sizes))
+
+    def log_prob(
+        self, top: Int64[Tensor, "batch top_positions"], bottom: Int64[Tensor, "batch bottom_positions"]
+    ) -> Float[Tensor, " batch"]:
+        """log p(top) + log p(bottom | top), in nats."""
+        return self.top.log_prob(top) + self.bottom.log_prob(bottom, top)
+
+    def loss(self, batch: tuple[Tensor, Tensor], generator: Generator | None = None) -> dict[str, Tensor]:
+        """-log p(top, bottom), averaged over the batch, in nats, and each level's bits per code. The batch: (top, bottom)."""
+        top, bottom = batch
+        above, below = self.top.loss(top), self.bottom.loss((bottom, top))
+        return {"loss": above["loss"] + below["loss"], "top_bits": above["bits"], "bottom_bits": below["bits"]}
+
+    def sample(
+        self, n: int, generator: Generator | None = None
+    ) -> tuple[Int64[Tensor, "n top_positions"], Int64[Tensor, "n bottom_positions"]]:
+        """Codes of both levels: the top's first, then the bottom's given them (eq-vq_vae2-prior)."""
+        top = self.top.sample(n, generator)
+        return top, self.bottom.sample(n, generator, top)
+
+
+@torch.no_grad()
+def sample(model: VQVAE2, prior: HierarchicalPrior, n: int, generator: Generator | None = None) -> Float[Tensor, "n pixels"]:
+    """New images, from the top down: codes from the prior, then the decoder's means."""
+    return model.decode_codes(*prior.sample(n, generator)).mean
+
+
+@torch.no_grad()
+def bits_per_code(
+    prior: HierarchicalPrior,
+    top: Int64[Tensor, "n top_positions"],
+    bottom: Int64[Tensor, "n bottom_positions"],
+    batch: int = 500,
+) -> tuple[float, float]:
+    """What the prior pays for a code of the top and of the bottom, in bits (eq-vq_vae2-bits); a uniform one pays log2(codes).
+
+    Raises ValueError where there are no codes.
+    """
+    if len(top) == 0:
+        raise ValueError("there are no codes to judge by")
+    parts = zip(top.split(batch), bottom.split(batch), strict=True)
+    nats = [torch.stack([prior.top.log_prob(t), prior.bottom.log_prob(b, t)]) for t, b in parts]
+    above, below = (-torch.cat(nats, 1).double().mean(1) / log(2)).tolist()
+    return above / top.shape[1], below / bottom.shape[1]
