@@ -37,10 +37,10 @@ lint: $(INSTALLED) ## the style of the code
 lab: $(INSTALLED) ## open the labs in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-bench: $(INSTALLED) ## time training beside a bare loop and pythae, which it installs; time the set-up, the book, the tests
+bench: $(INSTALLED) ## time the package beside bare loops and its peers, which it installs; time the set-up, the book, the tests
 	$(PIP) -c requirements.txt --no-build-isolation -e ".[bench]"
-	$(BIN)/python tests/benchmarks/training.py
-	$(BIN)/python tests/benchmarks/build.py
+	set -e; for benchmark in training players estimators mixture growth build; do \
+		$(BIN)/python tests/benchmarks/$$benchmark.py; done
 
 clean: ## remove what was built; the environment stays
 	rm -rf _build .pytest_cache .hypothesis .ruff_cache

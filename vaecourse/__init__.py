@@ -8,17 +8,37 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-__all__ = [  # ground floor, then chapters
+__all__ = [
+    # ground floor
     "datasets",
     "distributions",
     "exact_models",
-    "explorable",
     "figures",
-    "live",
+    "metrics",
     "networks",
-    "results",
+    "processes",
+    "randomness",
+    "samplers",
     "training",
+    # chapters
+    "pca",
+    "autoencoders",
+    "elbo",
+    "cavi",
+    "gradients",
+    "fvi",
     "vae",
+    "regularizers",
+    "priors",
+    "beta_vae",
+    "vq_vae",
+    "vq_vae2",
+    "avae",
+    "vaebm",
+    # what shows them
+    "explorable",
+    "live",
+    "results",
 ]
 
 

@@ -14,7 +14,6 @@ book/results/cavi.benchmark.json.
 
 import json
 import os
-import platform
 import random
 import resource
 import subprocess
@@ -28,6 +27,7 @@ from itertools import product
 import numpy as np
 import sklearn
 import torch
+from harness import machine, quartiles
 from torch import Tensor
 from tqdm import tqdm
 
@@ -80,10 +80,6 @@ def bayespy() -> Fit:
         return float(vb.L[SWEEPS // 10])
 
     return fit
-
-
-def quartiles(values: np.ndarray) -> dict[str, float]:
-    return dict(zip(("low", "median", "high"), np.quantile(values, (0.25, 0.5, 0.75)).tolist(), strict=True))
 
 
 def compare(fits: dict[str, Fit], n: int, dim: int) -> list[dict]:
@@ -164,23 +160,13 @@ def main() -> None:
         fits[f"bayespy {version('bayespy')}"] = bayespy()
     except ImportError:
         print("bayespy is not installed: pip install bayespy==0.6.6 to have it in the table")
-    machine = {
-        "cores": os.cpu_count(),
-        "threads": THREADS,
-        "load_at_start": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+    about = machine()
     rows = [row for n, dim in SIZES for row in compare(fits, n, dim)]
     settings = {"rounds": ROUNDS, "sweeps": SWEEPS, "k": K}
-    report = {"machine": machine, "settings": settings, "rows": rows, "growth": growth()}
+    report = {"machine": about, "settings": settings, "rows": rows, "growth": growth()}
     (results.RESULTS / "cavi.benchmark.json").write_text(json.dumps(report, indent=1) + "\n")
 
-    print(
-        f"\n{machine['cores']} cores, {THREADS} thread, load {machine['load_at_start']} at the start; {SWEEPS} sweeps, k = {K}"
-    )
+    print(f"\n{about['cores']} cores, {THREADS} thread, load {about['load_at_start']} at the start; {SWEEPS} sweeps, k = {K}")
     print(f"{'library':<20}{'n':>8}{'dim':>5}{'seconds':>9}   times ours")
     for row in rows:
         ratio = "{median:.2f} ({low:.2f} to {high:.2f})".format(**row["over_ours"])

@@ -1,4 +1,4 @@
-"""How long a step of `fit` takes beside a bare hand-written loop and pythae's Trainer, for the same network.
+"""How long a step of `fit` takes beside a bare hand-written loop, pythae's Trainer and pyro's SVI, for the same network.
 
     python tests/benchmarks/training.py
 
@@ -12,8 +12,6 @@ import contextlib
 import io
 import json
 import logging
-import os
-import platform
 import random
 import tempfile
 import time
@@ -22,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import torch
+from harness import machine, quartiles
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -150,6 +149,40 @@ def pythae_trainer() -> Loop:
     return train
 
 
+def pyro_svi() -> Loop:
+    """Pyro's SVI with Trace_ELBO, as its VAE tutorial has it, arguments not validated; raises ImportError without pyro."""
+    import pyro
+    import pyro.distributions as dist
+    from pyro.infer import SVI, Trace_ELBO
+
+    pyro.enable_validation(False)
+
+    def train(data: Tensor, batch_size: int, times: list[float]) -> None:
+        encoder, decoder = networks()
+        pyro.clear_param_store()
+
+        def model(x):
+            pyro.module("decoder", decoder)
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(len(x), LATENTS), 1.0).to_event(1))
+                pyro.sample("x", dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
+
+        def guide(x):
+            pyro.module("encoder", encoder)
+            with pyro.plate("data", len(x)):
+                mu, log_variance = encoder(x).chunk(2, -1)
+                pyro.sample("z", dist.Normal(mu, (0.5 * log_variance).exp()).to_event(1))
+
+        svi = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+        for index in torch.randperm(len(data)).split(batch_size):
+            times.append(time.perf_counter())
+            if len(times) > START + BLOCK:
+                return
+            svi.step(data[index])
+
+    return train
+
+
 def milliseconds(loop: Loop, data: Tensor, batch_size: int) -> float:
     """The mean time of a step in one block."""
     times: list[float] = []
@@ -170,7 +203,7 @@ def compare(loops: dict[str, Loop], batch_size: int) -> list[dict]:
         row = {"loop": name, "batch_size": batch_size, "milliseconds": float(np.median(times))}
         for key, reference in (("over_bare", "bare"), ("over_bare_fused", "bare, fused Adam")):
             ratios = np.array(times) / np.array(blocks[reference])
-            row[key] = dict(zip(("low", "median", "high"), np.quantile(ratios, (0.25, 0.5, 0.75)).tolist(), strict=True))
+            row[key] = quartiles(ratios)
         rows.append(row)
     return rows
 
@@ -183,21 +216,17 @@ def main() -> None:
         loops[f"pythae {version('pythae')}"] = pythae_trainer()
     except (ImportError, PackageNotFoundError):
         print("pythae is not installed: pip install pythae==0.1.2 to have it in the table")
-    machine = {
-        "cores": os.cpu_count(),
-        "threads": THREADS,
-        "load_at_start": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+    try:
+        loops[f"pyro {version('pyro-ppl')}"] = pyro_svi()
+    except (ImportError, PackageNotFoundError):
+        print("pyro is not installed: pip install pyro-ppl==1.9.2 to have it in the table")
+    about = machine()
     rows = [row for batch_size in BATCH_SIZES for row in compare(loops, batch_size)]
     settings = {"rounds": ROUNDS, "steps_a_block": BLOCK, "network": [PIXELS, HIDDEN, LATENTS]}
-    report = {"machine": machine, "settings": settings, "rows": rows}
+    report = {"machine": about, "settings": settings, "rows": rows}
     (results.RESULTS / "vae.benchmark.json").write_text(json.dumps(report, indent=1) + "\n")
 
-    print(f"\n{machine['cores']} cores, {THREADS} threads, load {machine['load_at_start']} at the start")
+    print(f"\n{about['cores']} cores, {THREADS} threads, load {about['load_at_start']} at the start")
     print(f"{'one step of':<18}{'batch':>6}{'ms':>8}   {'over a bare loop':<22}{'over one with fused Adam'}")
     for row in rows:
         ratios = ["{median:.3f} ({low:.3f} to {high:.3f})".format(**row[key]) for key in ("over_bare", "over_bare_fused")]
