@@ -13,6 +13,7 @@ way is shorter, and what the encoder never draws may never be found.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import log, pi
 
@@ -86,8 +87,11 @@ class Sandwich:
         return -self.reverse.value
 
 
-def schedule(temperatures: int) -> Float[Tensor, " temperatures+1"]:
-    """beta from 0 to 1 in that many steps, small ones at both ends: a sigmoid between -4 and 4 (Wu et al., 2017)."""
+def schedule(temperatures: int) -> Float[Tensor, " betas"]:
+    """beta from 0 to 1 in that many steps, small ones at both ends (eq-metrics-ais-schedule).
+
+    A sigmoid between -4 and 4 (Wu et al., 2017).
+    """
     if temperatures < 1:
         raise ValueError(f"annealing needs at least 1 temperature, got {temperatures}")
     sigmoid = torch.linspace(-4, 4, temperatures + 1, dtype=torch.float64).sigmoid()
@@ -103,7 +107,7 @@ def ais(
     chains: int = 16,
     temperatures: int = 200,
 ) -> Evidence:
-    """Estimate log p(x) of each data point by `chains` annealed chains (eq-metrics-ais; Neal, 2001, equations 9 to 11).
+    """Estimate log p(x) of each data point by `chains` annealed chains (eq-metrics-ais; Neal, 2001, section 2).
 
     `start` is over (batch, latents). With one temperature no chain moves, and the estimate is the importance-weighted bound.
     The steps of the Hamiltonian transitions are found for each data point and temperature by chains that are then thrown
@@ -203,6 +207,9 @@ class _Path:
             raise ValueError(f"log_joint must give one number a chain and data point, {wanted}; got {got}")
         return -(log_joint + self.volume + 0.5 * (u**2).sum(-1)).flatten()
 
+    def potential(self, beta: float, u: Float[Tensor, "rows latents"]) -> Float[Tensor, " rows"]:
+        return 0.5 * (u**2).sum(-1) + beta * self.minus_gap(u)
+
     def anneal(
         self,
         u: Float[Tensor, "chains batch latents"],
@@ -224,13 +231,9 @@ class _Path:
             log_weights -= (beta - before) * here.energy
             if number == len(betas) - 2:
                 break  # the last weight is collected: nobody asks where the chains would go
-
-            def potential(u: Tensor, beta: float = beta) -> Tensor:
-                return 0.5 * (u**2).sum(-1) + beta * self.minus_gap(u)
-
             step = steps[number] if steps else step
             state = State(u, 0.5 * (u**2).sum(-1) + beta * here.energy, u + beta * here.gradient)
-            state, probability = hmc_step(potential, state, step.repeat(chains)[:, None], generator, LEAPS)
+            state, probability = hmc_step(partial(self.potential, beta), state, step.repeat(chains)[:, None], generator, LEAPS)
             u, accepted = state.z, probability.reshape(chains, batch).mean(0)
             acceptance += accepted / max(1, len(betas) - 2)
             found.append(step)

@@ -20,8 +20,9 @@ def frechet_distance(a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"]) -> fl
     """The squared Fréchet distance between the Gaussians of the two samples' means and covariances.
 
     Equation eq-metrics-frechet; Heusel et al. (2017), equation 6; Dowson and Landau (1982). In squared units of the
-    features. The estimate is biased upwards, by a term that falls as 1 / n (`frechet_bias`): compare samples of one size only. Raises
-    ValueError where a sample has no more rows than features (its covariance would be singular), or is not finite.
+    features. The estimate is biased upwards, by a term that falls as 1 / n (`frechet_bias`): compare samples of one size
+    only. Raises ValueError where a sample has no more rows than features (its covariance would be singular), or is not
+    finite.
     """
     dim = a.shape[-1]
     reason = f": the covariance of {dim} features is singular below that. Take more samples, or fewer features"
@@ -86,14 +87,17 @@ def kernel_distance(a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"], bandwi
         raise ValueError(f"bandwidths must be positive numbers, one a kernel; got {tuple(bandwidths)}")
     a, b = pair(a, b, ("a", "b"), 2, " for pairs of different samples")
 
-    def total(x: Tensor, y: Tensor) -> Tensor:
-        return torch.stack([_kernel(part, y, bandwidths).sum() for part in x.split(BLOCK)]).sum()
+    return (_own(a, bandwidths) + _own(b, bandwidths) - 2 * _total(a, b, bandwidths) / (len(a) * len(b))).item()
 
-    def own(x: Tensor) -> Tensor:
-        diagonal = len(x) if bandwidths is not None else ((x**2).mean(1) + 1).pow(3).sum()
-        return (total(x, x) - diagonal) / (len(x) * (len(x) - 1))
 
-    return (own(a) + own(b) - 2 * total(a, b) / (len(a) * len(b))).item()
+def _own(x: Float[Tensor, "n dim"], bandwidths: Sequence[float] | None) -> Float[Tensor, ""]:
+    """The mean of the kernel over pairs of different samples."""
+    diagonal = len(x) if bandwidths is not None else ((x**2).mean(1) + 1).pow(3).sum()
+    return (_total(x, x, bandwidths) - diagonal) / (len(x) * (len(x) - 1))
+
+
+def _total(x: Float[Tensor, "n dim"], y: Float[Tensor, "m dim"], bandwidths: Sequence[float] | None) -> Float[Tensor, ""]:
+    return torch.stack([_kernel(part, y, bandwidths).sum() for part in x.split(BLOCK)]).sum()
 
 
 def _kernel(x: Float[Tensor, "n dim"], y: Float[Tensor, "m dim"], bandwidths: Sequence[float] | None) -> Float[Tensor, "n m"]:

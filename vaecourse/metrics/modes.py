@@ -94,7 +94,7 @@ def density_coverage(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"],
     """Precision and recall with balls around the real only, so that outliers among the fakes cannot inflate them.
 
     density: the mean number of real balls that hold a fake, over k; about 1 where the laws are equal, and not bounded by 1.
-    coverage: the share of real balls that hold a fake (eq-metrics-density-coverage; Naeem et al., 2020, equations 4 and 5).
+    coverage: the share of real balls that hold a fake (eq-metrics-density-coverage; Naeem et al., 2020, section 3).
     """
     real, fake = _neighbors(real, fake, k)
     inside = _inside(fake, real, _radii(real, k))
