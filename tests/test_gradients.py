@@ -455,9 +455,13 @@ def test_the_printed_reparameterization_estimator_that_keeps_the_score_function_
     assert np.allclose(printed[:, 0], 0, atol=1e-10)  # it never moves a mean
     assert np.allclose(printed[:, 1], -quartic_elbo(LAMBDA), atol=1e-10)  # and reads -ELBO for every log sigma
     assert np.abs(printed.numpy() - right).max() > 0.5
-    # its other reading, z held still in log q, is REINFORCE, with REINFORCE's variance
-    mean = mean_over_gaussian_draws(reparameterized, GAUSSIAN, QUARTIC, 1, 8).gradient
-    assert np.allclose(mean, right, atol=1e-8)
+    assert np.allclose(mean_over_gaussian_draws(reparameterized, GAUSSIAN, QUARTIC, 1, 8).gradient, right, atol=1e-8)
+    # its other reading, z held still in log q, is right, but it is REINFORCE, draw by draw
+    value = torch.from_numpy(LAMBDA).clone().requires_grad_()
+    log_q_of_still = Normal(value[:, 0], value[:, 1]).log_prob(z.detach())
+    (other,) = torch.autograd.grad((torch.from_numpy(weights) * f * log_q_of_still).sum(), value)
+    by_score = torch.from_numpy(weights)[:, None, None] * reinforce(GAUSSIAN, QUARTIC, z.detach()).gradient
+    assert np.allclose(other, by_score.sum(0), atol=1e-10) and np.allclose(other, right, atol=1e-8)
 
 
 def test_dropping_the_score_is_wrong_for_another_integrand_than_log_p_less_log_q():
