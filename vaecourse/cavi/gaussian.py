@@ -60,8 +60,9 @@ class GaussianTarget:
     def update(self, block: list[int], q: FactorizedGaussian) -> FactorizedGaussian:
         """q_j = N(mu_j - L_jj^-1 L_j,-j (m_-j - mu_-j), L_jj^-1), L the precision (eq-cavi-gaussian-update).
 
-        Bishop (2006), equations 10.13 to 10.15, for blocks. The covariance is right after one update; it misses what the
-        coordinates of different blocks have in common.
+        Bishop (2006), equations 10.13 to 10.15, for blocks. The covariance is found by one update, 1 / L_jj where each
+        coordinate is a block (eq-cavi-gaussian-variance): it misses what different blocks have in common. The mean comes
+        nearer sweep by sweep; in two dimensions of correlation rho by the factor rho^2 (eq-cavi-gaussian-rate).
         """
         own = self.precision[block][:, block]
         step = torch.linalg.solve(own, self.precision[block] @ (q.mean - self.mean))
