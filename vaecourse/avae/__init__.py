@@ -6,7 +6,16 @@ batch. Each model has several players (`turns()`), and trains by `training.fit` 
 
 from vaecourse.avae.avae import AVAE
 from vaecourse.avae.bigan import BiGAN
-from vaecourse.avae.critic import Critic, PairCritic, critic_loss, log_ratio, non_saturating, optimal_logit, saturating
+from vaecourse.avae.critic import (
+    Critic,
+    PairCritic,
+    critic_loss,
+    log_ratio,
+    non_saturating,
+    optimal_logit,
+    saturating,
+    squared_slope,
+)
 from vaecourse.avae.gan import GAN
 from vaecourse.avae.images import Convolutions, Layers, image_avae, image_bigan, image_gan, image_vae, image_vae_gan
 from vaecourse.avae.spectrum import high_frequency_energy
@@ -32,4 +41,5 @@ __all__ = [
     "non_saturating",
     "optimal_logit",
     "saturating",
+    "squared_slope",
 ]

@@ -35,22 +35,21 @@ class BiGAN(nn.Module):
         return self.encoder(rows(x, self.pixels))
 
     def pairs(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Images and codes that the critic is to tell apart: first (x, a draw from q(z | x)), then as many (G(z), z)."""
+        """What the critic is to tell apart: x with a draw from q(z | x), and G(z) with z; rows, the code behind the image."""
         z_q = self.encode(x).sample(generator)
         z = normal((len(x), self.latents), x, generator)
-        return torch.cat([x, self.generator(z)]), torch.cat([z_q, z])
+        return torch.cat([x, z_q], -1), torch.cat([self.generator(z), z], -1)
 
     def autoencoder_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """The critic's loss with both answers exchanged: -E log(1 - C(x, z_q)) - E log C(x_G, z) (eq-avae-bigan)."""
-        real, fake = self.critic(*self.pairs(x, generator)).chunk(2)
+        real, fake = self.critic.both(*self.pairs(x, generator))
         return {"loss": critic_loss(real=fake, fake=real)}
 
     def critic_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """-E log C(x, z_q) - E log(1 - C(x_G, z)) (eq-avae-bigan); Donahue et al. (2017), equation 3."""
         with torch.no_grad():
-            images, codes = self.pairs(x, generator)
-        real, fake = self.critic(images, codes).chunk(2)
-        return {"loss": critic_loss(real, fake)}
+            pairs = self.pairs(x, generator)
+        return self.critic.loss(pairs)
 
     @torch.no_grad()
     def reconstruct(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch pixels"]:

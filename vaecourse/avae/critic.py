@@ -66,12 +66,14 @@ def log_ratio(fake: Logits) -> Logits:
 class Critic(nn.Module):
     """The logit of "real", one per image: `head` of the features that `body` finds.
 
-    body: (batch, pixels) -> (batch, features); head: (batch, features) -> (batch, 1).
+    body: (batch, pixels) -> (batch, features); head: (batch, features) -> (batch, 1). `penalty` is the weight of the squared
+    slope in the loss: it keeps the critic from growing steeper than a generator can follow, at the price that the best
+    critic, and with it the log-ratio, is a smoothed one.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module):
+    def __init__(self, body: nn.Module, head: nn.Module, penalty: float = 0.0):
         super().__init__()
-        self.body, self.head = body, head
+        self.body, self.head, self.penalty = body, head, penalty
 
     def forward(self, x: Float[Tensor, "batch pixels"]) -> Logits:
         """logit C(x)."""
@@ -81,33 +83,57 @@ class Critic(nn.Module):
         """The logit, from features already at hand."""
         return self.head(features).squeeze(-1)
 
+    def both(
+        self, real: Float[Tensor, "batch pixels"], fake: Float[Tensor, "others pixels"]
+    ) -> tuple[Logits, Float[Tensor, " others"]]:
+        """The logits of real and generated images, in one pass.
+
+        Raises ValueError where the two kinds have not the same number of pixels.
+        """
+        if real.shape[1:] != fake.shape[1:]:
+            pixels = f"real ones have {tuple(real.shape)}, generated ones {tuple(fake.shape)}"
+            raise ValueError(f"images are rows of as many pixels, (batch, pixels), real or generated; {pixels}")
+        return self(torch.cat([real, fake])).split([len(real), len(fake)])
+
     def loss(
         self,
         batch: tuple[Float[Tensor, "batch pixels"], Float[Tensor, "others pixels"]],
         generator: Generator | None = None,
     ) -> dict[str, Tensor]:
-        """-V for (real, generated) images (eq-avae-critic-loss), in one pass; so a critic may be trained alone, too.
+        """-V for (real, generated) images, plus the slope's penalty; so a critic may be trained alone, too.
 
-        Raises ValueError where the two kinds have not the same number of pixels.
+        Equations eq-avae-critic-loss, eq-avae-slope-penalty.
         """
         real, fake = batch
-        if real.shape[1:] != fake.shape[1:]:
-            pixels = f"real ones have {tuple(real.shape)}, generated ones {tuple(fake.shape)}"
-            raise ValueError(f"images are rows of as many pixels, (batch, pixels), real or generated; {pixels}")
-        real, fake = self(torch.cat([real, fake])).split([len(real), len(fake)])
-        return {"loss": critic_loss(real, fake)}
+        if not self.penalty:
+            return {"loss": critic_loss(*self.both(real, fake))}
+        real = real.detach().requires_grad_()
+        on_real, on_fake = self.both(real, fake)
+        slope = squared_slope(on_real, real).mean()
+        return {"loss": critic_loss(on_real, on_fake) + 0.5 * self.penalty * slope, "slope": slope}
 
 
-class PairCritic(nn.Module):
-    """The logit of "real, with its own code", one per pair of image and code.
+def squared_slope(logits: Logits, x: Float[Tensor, "batch pixels"]) -> Logits:
+    """|grad_x logit(x)|^2, one number per image, itself differentiable; x must require a gradient.
+
+    Half its mean over real images, times a weight, is the penalty R1 (eq-avae-slope-penalty); Mescheder, Geiger and
+    Nowozin (2018), equation 9.
+    """
+    (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return (slope**2).sum(-1)
+
+
+class PairCritic(Critic):
+    """The logit of "real, with its own code": a critic of rows that are an image of `pixels` pixels and, behind it, its code.
 
     body: (batch, pixels) -> (batch, features); head: (batch, features + latents) -> (batch, 1).
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module):
-        super().__init__()
-        self.body, self.head = body, head
+    def __init__(self, body: nn.Module, head: nn.Module, pixels: int, penalty: float = 0.0):
+        super().__init__(body, head, penalty)
+        self.pixels = pixels
 
-    def forward(self, x: Float[Tensor, "batch pixels"], z: Float[Tensor, "batch latents"]) -> Logits:
+    def forward(self, x: Float[Tensor, "batch pixels_and_latents"]) -> Logits:
         """logit C(x, z)."""
-        return self.head(torch.cat([self.body(x), z], -1)).squeeze(-1)
+        images, codes = x.tensor_split([self.pixels], -1)
+        return self.judge(torch.cat([self.body(images), codes], -1))

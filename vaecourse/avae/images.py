@@ -65,8 +65,8 @@ def _encoder(networks: Networks, latents: int) -> GaussianNetwork:
     return GaussianNetwork(networks.inward(2 * latents))
 
 
-def _critic(networks: Networks, features: int) -> Critic:
-    return Critic(networks.inward(features), nn.Sequential(nn.SiLU(), nn.Linear(features, 1)))
+def _critic(networks: Networks, features: int, penalty: float) -> Critic:
+    return Critic(networks.inward(features), nn.Sequential(nn.SiLU(), nn.Linear(features, 1)), penalty)
 
 
 def _vae(networks: Networks, latents: int, log_sigma: float) -> VAE:
@@ -87,26 +87,29 @@ def image_gan(
     networks: Networks,
     latents: int,
     features: int = 128,
+    penalty: float = 0.0,
     objective: Callable[[Tensor], Tensor] = non_saturating,
     seed: int = 0,
 ) -> GAN:
-    """A GAN; `features` is the width of the critic's last layer but one, here and below."""
+    """A GAN; `features` is the width of the critic's last layer but one, `penalty` that of its slope, here and below."""
     with _weights_of(seed):
-        return GAN(networks.outward(latents), _critic(networks, features), latents, objective)
+        return GAN(networks.outward(latents), _critic(networks, features, penalty), latents, objective)
 
 
-def image_vae_gan(networks: Networks, latents: int, features: int = 128, weight: float = 1.0, seed: int = 0) -> VAEGAN:
+def image_vae_gan(
+    networks: Networks, latents: int, features: int = 128, penalty: float = 0.0, weight: float = 1.0, seed: int = 0
+) -> VAEGAN:
     """A VAE/GAN."""
     with _weights_of(seed):
-        parts = _encoder(networks, latents), networks.outward(latents), _critic(networks, features)
+        parts = _encoder(networks, latents), networks.outward(latents), _critic(networks, features, penalty)
         return VAEGAN(*parts, prod(networks.shape), latents, weight)
 
 
-def image_bigan(networks: Networks, latents: int, features: int = 128, seed: int = 0) -> BiGAN:
+def image_bigan(networks: Networks, latents: int, features: int = 128, penalty: float = 0.0, seed: int = 0) -> BiGAN:
     """A BiGAN; image and code meet in a hidden layer of the critic's head."""
     with _weights_of(seed):
         head = nn.Sequential(nn.SiLU(), mlp(features + latents, features, 1, activation=nn.SiLU))
-        critic = PairCritic(networks.inward(features), head)
+        critic = PairCritic(networks.inward(features), head, prod(networks.shape), penalty)
         return BiGAN(_encoder(networks, latents), networks.outward(latents), critic, prod(networks.shape), latents)
 
 
@@ -115,6 +118,7 @@ def image_avae(
     latents: int,
     noise: int,
     features: int = 128,
+    penalty: float = 0.0,
     log_sigma: float = -2.0,
     weight: float = 1.0,
     seed: int = 0,
@@ -122,4 +126,4 @@ def image_avae(
     """An AVAE: the VAE of `image_vae`, a generator with `noise` inputs more than the decoder, and a critic."""
     with _weights_of(seed):
         vae = _vae(networks, latents, log_sigma)
-        return AVAE(vae, networks.outward(latents + noise), _critic(networks, features), noise, weight)
+        return AVAE(vae, networks.outward(latents + noise), _critic(networks, features, penalty), noise, weight)
