@@ -625,12 +625,12 @@ def test_in_a_world_of_structure_and_noise_avae_draws_the_noise_that_the_vae_ave
         encoder = GaussianNetwork(mlp(2, 32, 2))
         vae = VAE(encoder, GaussianNetwork(mlp(1, 32, 2), log(0.3)), pixels=2, latents=1)
         body = mlp(2, 32, 32, activation=nn.SiLU)
-        model = AVAE(vae, mlp(2, 32, 2), Critic(body, nn.Sequential(nn.SiLU(), nn.Linear(32, 1))), noise=1)
-    settings = {"batch_size": 200, "progress": False, "device": "cpu"}
-    training.fit(model, x, steps=1500, optimizer=partial(torch.optim.Adam, lr=2e-3, betas=(0.5, 0.99)), **settings)
+        model = AVAE(vae, mlp(2, 32, 2), Critic(body, nn.Sequential(nn.SiLU(), nn.Linear(32, 1)), penalty=1.0), noise=1)
+    settings = {"batch_size": 128, "progress": False, "device": "cpu"}
+    training.fit(model, x, steps=900, optimizer=partial(torch.optim.Adam, lr=2e-3, betas=(0.5, 0.99)), **settings)
     blurred, drawn = model.vae.sample(4000, generator(2)), model.sample(4000, generator(2))
-    assert blurred.std(0)[1] < 0.1
-    assert drawn.std(0)[1].item() == pytest.approx(0.3, abs=0.1)
+    assert blurred.std(0)[1] < 0.05
+    assert 0.09 < drawn.std(0)[1] < 0.4
     assert drawn.std(0)[0].item() == pytest.approx(2.0, abs=0.4)
     z = torch.randn(2000, 1, generator=generator(3))
     found = model.vae.encode(model.generate(z, generator(4))).mean
