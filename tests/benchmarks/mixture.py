@@ -15,7 +15,6 @@ book/results/cavi.benchmark.json.
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import sklearn
@@ -109,32 +109,44 @@ def compare(fits: dict[str, Fit], n: int, dim: int) -> list[dict]:
     return rows
 
 
+def peak(reset: bool = False) -> float:
+    """This process's peak of memory since the last reset, in megabytes, by Linux's /proc; elsewhere 0."""
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
 def grow(n: int, dim: int, k: int) -> dict:
-    """Seconds a sweep, the fastest of several, and the peak of memory beyond the data's own, in this process."""
+    """Seconds a sweep, the fastest of several, and the peak of memory beyond the given data's, in this process."""
     x = clusters(n, dim, k, seed=0)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak(reset=True)
     model = cavi.GaussianMixture(x, k)
+    set_up = peak() - before
+    before = peak(reset=True)
     q = model.start_at(x[:k])
-    seconds = []
-    for _ in range(3 if n * dim * k > 5e6 else 10):
+    started_with = peak() - before
+    before, seconds = peak(reset=True), []
+    for _ in range(5 if n * dim * k > 5e6 else 10):
         started = time.perf_counter()
         for update in model.updates():
             q = update(q)
         model.elbo(q)
         seconds.append(time.perf_counter() - started)
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {
-        "n": n,
-        "dim": dim,
-        "k": k,
-        "seconds": min(seconds),
-        "megabytes": kilobytes / 1024,
-        "data_megabytes": n * dim * 8e-6,
-    }
+    megabytes = {"set_up": set_up, "start": started_with, "sweeps": peak() - before}
+    return {"n": n, "dim": dim, "k": k, "seconds": min(seconds), "megabytes": megabytes, "data_megabytes": n * dim * 8e-6}
+
+
+def exponent(sizes: list[float], values: list[float]) -> float | None:
+    """The slope of the logarithms; None where there is nothing to see."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0]) if min(values) > 0 else None
 
 
 def growth() -> list[dict]:
-    """One row for each of n, dim and k: the measurements, and the exponents of the time's power law by least squares.
+    """One row for each of n, dim and k: the measurements, and the exponents of time and peak memory by least squares.
 
     Each measurement has a process of its own, so that its peak of memory is its own.
     """
@@ -145,10 +157,14 @@ def growth() -> list[dict]:
             json.loads(subprocess.run([*command, *map(str, size)], check=True, capture_output=True, text=True).stdout)
             for size in tqdm(sizes, desc=f"growth with {name}")
         ]
-        log_size = np.log([point[name] for point in points])
-        exponent = np.polyfit(log_size, np.log([point["seconds"] for point in points]), 1)[0]
-        last = np.polyfit(log_size[-2:], np.log([point["seconds"] for point in points[-2:]]), 1)[0]
-        rows.append({"varies": name, "exponent": float(exponent), "exponent_at_the_end": float(last), "points": points})
+        varied, row = [point[name] for point in points], {"varies": name}
+        for key, values in {
+            "seconds": [point["seconds"] for point in points],
+            "megabytes": [max(point["megabytes"].values()) for point in points],
+        }.items():
+            row[f"{key}_exponent"] = exponent(varied, values)
+            row[f"{key}_exponent_at_the_end"] = exponent(varied[-2:], values[-2:])
+        rows.append({**row, "points": points})
     return rows
 
 
@@ -172,7 +188,7 @@ def main() -> None:
         ratio = "{median:.2f} ({low:.2f} to {high:.2f})".format(**row["over_ours"])
         print(f"{row['library']:<20}{row['n']:>8}{row['dim']:>5}{row['seconds']['median']:>9.3f}   {ratio}")
     for row in report["growth"]:
-        print(f"time grows as {row['varies']}^{row['exponent']:.2f} ({row['exponent_at_the_end']:.2f} at the end of the range)")
+        print({key: value for key, value in row.items() if key != "points"})
 
 
 if __name__ == "__main__":
