@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from vaecourse import processes, samplers, training
 from vaecourse.distributions import Normal
+from vaecourse.networks import GaussianNetwork
 from vaecourse.samplers import SamplerDiverged
 from vaecourse.training import TrainingDiverged
 from vaecourse.vae import VAE, bernoulli_vae, gaussian_vae
@@ -92,7 +93,11 @@ def square(a: float, b: float) -> EnergyNetwork:
 
 
 def bent_vae(slope: float = 0.5, flat: float = 1.0) -> VAE:
-    return VAE(nn.Linear(1, 2).double(), Bent(slope, flat), pixels=1, latents=1)
+    encoder = GaussianNetwork(nn.Linear(1, 2)).double()
+    with torch.no_grad():  # q(z | x) = N(x / 2, exp(-.6)^2)
+        encoder.net.weight.copy_(double([0.5], [0.0]))
+        encoder.net.bias.copy_(double(0.0, -0.6))
+    return VAE(encoder, Bent(slope, flat), pixels=1, latents=1)
 
 
 def bent(a: float = 0.3, b: float = -0.4, slope: float = 0.5, flat: float = 1.0, **settings) -> VAEBM:
@@ -169,6 +174,31 @@ def test_vae_times_energy_is_no_density_until_it_is_divided_by_its_integral(worl
     assert abs(world.log_Z) > 0.2, "the source leaves the normalizer out"
     assert world.integral(world.h) == pytest.approx(1, abs=1e-9)
     assert world.log_Z == pytest.approx(np.log(world.integral(World(0, 0).h * np.exp(-0.3 * world.x**2 + 0.4 * world.x))))
+
+
+@pytest.mark.equation("eq-vaebm-normalizer", oracle="quadrature")
+def test_the_normalizer_is_the_mean_of_the_vaes_exponentiated_energies(world):
+    model = bent()
+    ratios = torch.stack([model.log_normalizer(1000, generator(seed)) for seed in range(100)]).exp()
+    assert_mean_is(ratios, np.exp(world.log_Z))
+    assert model.log_normalizer(100_000, generator(1)).item() == pytest.approx(world.log_Z, abs=0.02)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        model.log_normalizer(0)
+
+
+@pytest.mark.equation("eq-vaebm-bound", oracle="quadrature")
+@pytest.mark.parametrize("x", [-1.0, 0.5, 2.0])
+def test_the_bound_misses_the_log_likelihood_by_the_kl_from_q_to_the_vaes_posterior(world, x):
+    def joint(z):
+        return stats.norm.logpdf(z) + stats.norm.logpdf(x, z + np.sin(z), np.exp((z - 1) / 2))
+
+    vae = trapezoid(np.exp(joint(world.z)), world.z)
+    q = stats.norm(x / 2, np.exp(-0.6))
+    gap = trapezoid(q.pdf(world.z) * (q.logpdf(world.z) - joint(world.z) + np.log(vae)), world.z)
+    exact = np.log(trapezoid(world.h[:, np.searchsorted(world.x, x)], world.z))
+    bounds = bent().bound(double(x).expand(100_000, 1), double(world.log_Z)[0], generator(1))
+    assert gap > 0.01 and np.log(vae) - (0.3 * x**2 - 0.4 * x) - world.log_Z == pytest.approx(exact, abs=1e-6)
+    assert_mean_is(bounds, exact - gap)
 
 
 @settings(deadline=None, max_examples=25)

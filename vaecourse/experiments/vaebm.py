@@ -7,6 +7,7 @@ SiLU units on 64 Fourier features (half a wave a unit), Adam 1e-3 with no moment
 40 Langevin steps of .001 each. The scores: 2 x 128 SiLU units on the same features, 10 levels from 2 to .02, 6,000 steps.
 """
 
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -57,6 +58,18 @@ def _rows(judged: list[dict], prefix: str = "") -> dict:
     return {f"{prefix}{name}": [row[name] for row in judged] for name in judged[0]}
 
 
+def _calls(sample: Callable[[int], Tensor], marks: tuple[int, ...], **networks: nn.Module) -> dict:
+    """How often a point passes through each network, forward (NAME_calls) and backward (NAME_gradients), for each mark."""
+    row: dict[str, list[int]] = {}
+    for mark in marks:
+        with count_calls(**networks) as calls:
+            sample(mark)
+        for name, call in calls.items():
+            row.setdefault(f"{name}_calls", []).append(call.forward)
+            row.setdefault(f"{name}_gradients", []).append(call.gradient)
+    return row
+
+
 def _along(potential, start: Tensor, to_x, step: float, marks: tuple[int, ...], generator: Generator) -> list[Tensor]:
     """The points of one set of chains after each of so many steps; marks[0] = 0 are the starts."""
     points = [to_x(start)]
@@ -83,15 +96,16 @@ def _coordinates(model: VAEBM, n: int, marks: tuple[int, ...], seed: int) -> dic
         "eps": (model.potential, eps, model.transform),
         "data": (model.data_potential, xz, lambda xz: model.split(xz)[0]),
     }
-    found: dict[str, dict[str, dict]] = {space: {} for space in spaces}
+    found = {}
     for space, (potential, start, to_x) in spaces.items():
         for step in STEP_SIZES:
+            name = f"{space}_{step}_"
             try:
                 points = _along(potential, start, to_x, step, marks, _generator(seed + 1))
-                found[space][str(step)] = _rows([_judge(x) for x in points])
+                found |= {**_rows([_judge(x) for x in points], name), f"{name}diverged": None}
             except SamplerDiverged as error:
-                found[space][str(step)] = {"diverged": error.step}
-    return {"coordinates": found}
+                found |= {**{name + key: None for key in ("share", "modes", "least")}, f"{name}diverged": error.step}
+    return found
 
 
 def _third_stage(model: VAEBM, data: Tensor, n: int, marks: tuple[int, ...], steps: int, seed: int) -> dict:
@@ -140,17 +154,18 @@ def energies(
     points = _along(model.potential, model.noise(n, _generator(seed)), model.transform, model.step, marks, _generator(seed + 1))
     row = {**_rows([_judge(x) for x in points]), "sampling_seconds": round(perf_counter() - started, 2)}
     networks = {"energy": model.average.net} | ({} if base == "plain" else {"decoder": model.vae.decoder.net})
-    row["calls"] = []
-    for mark in marks:
-        with count_calls(**networks) as calls:
-            model.sample(1, mark, generator=_generator(0))
-        row["calls"].append({name: [call.forward, call.gradient] for name, call in calls.items()})
+    row |= _calls(lambda mark: model.sample(1, mark, generator=_generator(0)), marks, **networks)
     row |= {
         "gap": float(history["gap"][-100:].mean()),
         "training_seconds": round(history.seconds, 1),
         "samples": points[-1][:500],
     }
     if base != "plain" and restart < 1:
+        test = GRID.sample(n, _generator(seed + 1000))
+        log_normalizer = model.log_normalizer(10 * n, _generator(seed))
+        row["elbo"] = model.vae.elbo(test, _generator(seed)).value.mean().item()
+        row["bound"] = model.bound(test, log_normalizer, _generator(seed)).mean().item()
+        row["entropy"] = -GRID.log_prob(test).mean().item()
         row |= _coordinates(model, max(1, n // 4), marks, seed)
         row |= _third_stage(model, data, n, marks[:4], steps, seed)
     return row
@@ -171,15 +186,11 @@ def scores(data: Tensor, seed: int, steps: int, n: int, marks: tuple[int, ...], 
         progress=False,
         device="cpu",
     )
-    started, judged, calls_made = perf_counter(), [], []
-    for mark in marks:
-        x = model.sample(n, mark, 0.5, _generator(seed))
-        judged.append(_judge(x))
-        with count_calls(score=model.net) as calls:
-            model.sample(1, mark, 0.5, _generator(0))
-        calls_made.append({name: [call.forward, call.gradient] for name, call in calls.items()})
+    started = perf_counter()
+    points = [model.sample(n, mark, 0.5, _generator(seed)) for mark in marks]
     seconds = {"sampling_seconds": round(perf_counter() - started, 2), "training_seconds": round(history.seconds, 1)}
-    return {**_rows(judged), "calls": calls_made, "samples": x[:500], **seconds}
+    calls = _calls(lambda mark: model.sample(1, mark, 0.5, _generator(0)), marks, score=model.net)
+    return {**_rows([_judge(x) for x in points]), **calls, "samples": points[-1][:500], **seconds}
 
 
 MODELS = {  # name: (what the energy corrects, the probability that a chain starts afresh)
@@ -203,9 +214,11 @@ def train_on_grid(
 ) -> dict:
     """One model on the 25 Gaussians: share of `n` points on a mode, modes kept, and the least filled mode, at each mark.
 
-    Marks are Langevin steps from fresh starts, 0 for the VAE (or the Gaussian) alone; for scores, steps a level. calls: for
-    each mark, how often a point passes forward and backward through each network. coordinates and generator_...: the same
-    VAEBM sampled in eps and in (x, z), and from a generator that was moved towards it by KL.
+    Marks are Langevin steps from fresh starts, 0 for the VAE (or the Gaussian) alone; for scores, steps a level. Beside them
+    NAME_calls and NAME_gradients: how often a point passes forward and backward through each network. For a VAEBM also elbo
+    and bound, the VAE's and the VAEBM's, in nats per point, beside `entropy`, -log p(x) of the truth; eps_STEP_... and
+    data_STEP_...: the same model sampled in eps and in (x, z), with n / 4 points; generator_...: sampled from a generator
+    that was moved towards it by KL.
     """
     data = GRID.sample(20_000, _generator(seed))
     if model == "scores":

@@ -5,7 +5,7 @@ move in eps, where the potential is E(T(eps)) + |eps|^2 / 2, whatever T is: the 
 """
 
 from copy import deepcopy
-from math import isfinite
+from math import isfinite, log
 
 import torch
 from jaxtyping import Float
@@ -79,7 +79,7 @@ class EBM(nn.Module):
     def loss(self, x: Float[Tensor, "batch features"], generator: Generator | None = None) -> dict[str, Tensor]:
         """What training minimizes: E on data less E on chains, whose gradient is that of -log p(x), and two penalties.
 
-        grad_E[-log p(x)] = E_data[grad E] - E_model[grad E] (eq-vaebm-phases; Xiao et al., 2021, equation 5). The penalties:
+        grad_E[-log p(x)] = E_data[grad E] - E_model[grad E] (eq-vaebm-phases). The penalties:
         `magnitude` times the mean of E^2 over data and chains, `spectral` times the sum of the layers' largest singular
         values (eq-vaebm-loss).
         """
@@ -92,6 +92,17 @@ class EBM(nn.Module):
         size = (positive**2).mean() + (negative**2).mean()
         norms = self.energy.spectral_norms().sum()
         return {"loss": gap + self.magnitude * size + self.spectral * norms, "gap": gap, "size": size, "norms": norms}
+
+    @torch.no_grad()
+    def log_normalizer(self, n: int, generator: Generator | None = None) -> Float[Tensor, ""]:
+        """log Z = log E[exp(-E(T(eps)))] over eps ~ N(0, I), from n draws (eq-vaebm-normalizer).
+
+        Of Z it is an unbiased estimate; of log Z it errs downwards, the more so the farther the model is from p_G.
+        """
+        if n < 1:
+            raise ValueError(f"n, the draws, must be at least 1, got {n}")
+        energy = self.energy if self.training else self.average
+        return (-energy(self.transform(self.noise(n, generator)))).logsumexp(0) - log(n)
 
     @torch.no_grad()
     def after_step(self, generator: Generator) -> None:

@@ -15,7 +15,7 @@ from vaecourse.vaebm.energy import EnergyNetwork
 
 
 class VAEBM(EBM):
-    """h(x, z) = p_vae(x, z) exp(-E(x)) / Z, the VAE frozen (eq-vaebm-joint; Xiao et al., 2021, equation 3).
+    """h(x, z) = p_vae(x, z) exp(-E(x)) / Z, the VAE frozen (eq-vaebm-joint).
 
     Stage one trains the VAE by its ELBO; stage two trains E by `training.fit`, as for any `EBM`. T maps eps = (eps_x, eps_z)
     to x = mu(z) + sigma(z) eps_x with z = eps_z, mu and sigma the decoder's; chains have the width `width(vae)`. The settings
@@ -59,6 +59,17 @@ class VAEBM(EBM):
         energy = self.energy if self.training else self.average
         return energy(x) - self.vae.decode(z).log_prob(x) - self.vae.prior(len(z)).log_prob(z)
 
+    def bound(
+        self, x: Float[Tensor, "batch pixels"], log_normalizer: Float[Tensor, ""], generator: Generator | None = None
+    ) -> Float[Tensor, " batch"]:
+        """A lower bound of log h(x) in nats, one a point: the VAE's ELBO, and -E(x) - log Z (eq-vaebm-bound).
+
+        The ELBO is its estimate by one draw; the gap is the VAE's own. `log_normalizer` gives log Z: an estimate that is too
+        low makes the bound too high.
+        """
+        energy = self.energy if self.training else self.average
+        return self.vae.elbo(x, generator).value - energy(x) - log_normalizer
+
     def sample_in_data_space(
         self, n: int, steps: int, step: float, generator: Generator | None = None
     ) -> Float[Tensor, "n pixels"]:
@@ -74,7 +85,7 @@ class GeneratorStep(nn.Module):
     """The optional third stage: a copy G of the decoder moved towards the VAEBM by KL, as a GAN's generator is.
 
     KL(p_G(x, z) || h(x, z)) = E_z KL(p_G(x | z) || p_vae(x | z)) + E_{p_G} E(x) + log Z, since both have the prior p(z)
-    (eq-vaebm-generator-kl; Xiao et al., 2021, section 3.3 and appendix, with the VAE held at its old weights). The first term
+    (eq-vaebm-generator-kl; an extension that Xiao et al., 2021, propose; here h keeps the VAE's old weights). The first term
     is closed form for each z drawn, the second a reparameterized draw. log Z does not depend on G and is left out, so the
     loss is the KL up to that constant. No entropy of p_G(x) is estimated: the joint KL bounds that of x from above, and its
     first term takes the entropy's place. At G = the decoder that term and its gradient are zero: the first step follows
