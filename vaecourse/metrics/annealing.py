@@ -112,7 +112,8 @@ def ais(
     `start` is over (batch, latents). With one temperature no chain moves, and the estimate is the importance-weighted bound.
     The steps of the Hamiltonian transitions are found for each data point and temperature by chains that are then thrown
     away: so the steps do not depend on the chains that count, whose weights are unbiased exactly. Costs 11 gradients of
-    log_joint a temperature, for each chain, and 8 chains more. Raises ValueError where log_joint is not finite at a draw.
+    log_joint a temperature, for each chain, and 8 chains more. Raises ValueError where log_joint is not finite at a draw,
+    ArithmeticError where it grows infinite on the way.
     """
     path = _Path(log_joint, start)
     betas = schedule(temperatures).tolist()
@@ -238,6 +239,8 @@ class _Path:
             acceptance += accepted / max(1, len(betas) - 2)
             found.append(step)
             step = step * (RATE * (accepted - TARGET)).exp()
+        if not log_weights.isfinite().all():
+            raise ArithmeticError("annealing met a point where log p(x, z) is infinite: bound the model's density there")
         return Evidence(log_weights.reshape(chains, batch), acceptance), found
 
 

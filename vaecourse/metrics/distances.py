@@ -67,8 +67,9 @@ def _covariance(x: Float[Tensor, "n dim"]) -> Float[Tensor, "dim dim"]:
 
 def _root(covariance: Float[Tensor, "dim dim"], name: str) -> Float[Tensor, "dim dim"]:
     """The symmetric square root, by eigenvectors; eigenvalues below zero by rounding alone count as zero."""
-    if not torch.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-10) or not covariance.isfinite().all():
-        raise ValueError(f"{name} must be a finite symmetric matrix")
+    square = covariance.ndim == 2 and covariance.shape[0] == covariance.shape[1]
+    if not square or not torch.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-8):
+        raise ValueError(f"{name} must be a finite symmetric matrix; got shape {tuple(covariance.shape)}")
     values, vectors = torch.linalg.eigh(covariance)
     if values[0] < -1e-6 * values[-1].abs() - 1e-12:
         raise ValueError(f"{name} must have no negative eigenvalues; the least is {values[0]:.3g}")
