@@ -1,0 +1,123 @@
+"""Scores from mutual information between latents and factors: MIG and modularity. All informations are in nats.
+
+Two estimates: from codes cut into bins, or from the posteriors themselves, with no bins. They differ, and so do scores.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from vaecourse.beta_vae import checks
+from vaecourse.distributions import Normal
+
+BINS = 20
+
+
+def _binned(codes: Tensor, bins: int) -> Tensor:
+    """The bin of each code among `bins` of equal width from a latent's least value to its largest."""
+    least, most = codes.amin(0), codes.amax(0)
+    width = torch.where(most > least, most - least, 1.0)
+    return ((codes - least) / width * bins).long().clamp(max=bins - 1)
+
+
+def mutual_information(
+    codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], bins: int = BINS
+) -> Float[Tensor, "latents factors"]:
+    """I(bin of z_j; v_k) in nats from counts over the n rows (eq-beta_vae-binned-information).
+
+    Bins have equal width over a latent's range: scale and sign do not count, an outlier does. The count's estimate is biased
+    upwards by about (bins - 1)(values - 1) / (2 n): many bins make every latent seem to know. Raises ValueError or TypeError
+    for codes and factors that are not (n, latents) floats and (n, factors) integers, a factor that never varies, bins < 2.
+    """
+    codes, indices = checks.codes_and_values(codes, factors)
+    if bins < 2:
+        raise ValueError(f"bins must be at least 2; got {bins}")
+    each = functional.one_hot(_binned(codes, bins), bins).to(codes)  # (n, latents, bins)
+    columns = []
+    for index in indices:
+        joint = torch.einsum("njb,nv->jbv", each, functional.one_hot(index).to(codes)) / len(codes)
+        independent = joint.sum(1, keepdim=True) * joint.sum(2, keepdim=True)
+        columns.append((torch.special.xlogy(joint, joint) - torch.special.xlogy(joint, independent)).sum((1, 2)))
+    return torch.stack(columns, 1).clamp(min=0)  # rounding may leave -1e-17
+
+
+@torch.no_grad()
+def posterior_information(
+    q: Normal, factors: Int[Tensor, "n factors"], generator: Generator | None = None, draws: int = 1, chunk: int = 500
+) -> Float[Tensor, "latents factors"]:
+    """I(z_j; v_k) in nats, z_j drawn from the posterior of its image: no bins (eq-beta_vae-posterior-information).
+
+    The mean of log q(z_j | v_k) - log q(z_j), both exact mixtures of the n posteriors, over `draws` codes of each image: Chen
+    et al. (2018), section 4.1. Monte Carlo noise, no bias; n^2 densities a latent, chunk x n at once. It measures what a draw
+    tells; a posterior mean tells more. Errors as of `mutual_information`, and for draws < 1.
+    """
+    mu, indices = checks.codes_and_values(q.mu, factors)
+    log_sigma = q.log_sigma.double()
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1; got {draws}")
+    n, latents = mu.shape
+    members = [functional.one_hot(index).to(mu) for index in indices]
+    information = mu.new_zeros(latents, len(members))
+    for z in Normal(mu, log_sigma).sample(generator, (draws,)).unbind(0):
+        for start in range(0, n, chunk):
+            rows = slice(start, start + chunk)
+            for j in range(latents):
+                log_q = -0.5 * ((z[rows, j, None] - mu[:, j]) * (-log_sigma[:, j]).exp()) ** 2 - log_sigma[:, j]
+                density = (log_q - log_q.amax(1, keepdim=True)).exp()  # of each image's posterior; constants cancel
+                marginal = density.mean(1)
+                for k, (index, member) in enumerate(zip(indices, members, strict=True)):
+                    own = index[rows, None]
+                    of_value = (density @ member).gather(1, own)[:, 0] / member.sum(0)[own[:, 0]]
+                    information[j, k] += (of_value / marginal).log().sum()
+    return information / (n * draws)
+
+
+def entropies(factors: Int[Tensor, "n factors"]) -> Float[Tensor, " factors"]:
+    """H(v_k) in nats, by counts. Errors as of `mutual_information`."""
+    shares = [index.bincount().double() / len(index) for index in checks.values(factors)]
+    return torch.stack([-torch.special.xlogy(share, share).sum() for share in shares])
+
+
+def gap(table: Float[Tensor, "latents factors"]) -> Float[Tensor, " factors"]:
+    """By how much the best latent of each factor is ahead of the next. Raises ValueError for fewer than two latents."""
+    if table.ndim != 2 or len(table) < 2:
+        raise ValueError(f"a gap is between the best two of at least 2 latents; got a table of shape {tuple(table.shape)}")
+    best, second = table.topk(2, dim=0).values
+    return best - second
+
+
+def mig(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], bins: int = BINS) -> float:
+    """The mutual information gap: mean over factors of (I best - I second) / H(v_k), from 0 to 1 (eq-beta_vae-mig).
+
+    1: each factor is known by one latent, and by no other. Nothing is said of a latent that knows two factors. Chen et al.
+    (2018), equation 6, who take `posterior_information`: (gap(posterior_information(q, v)) / entropies(v)).mean(). Here codes
+    are binned. Errors as of `mutual_information`, and for one latent.
+    """
+    checks.codes_and_values(codes, factors, least=2)
+    return (gap(mutual_information(codes, factors, bins)) / entropies(factors).to(codes.device)).mean().item()
+
+
+def modularity(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], bins: int = BINS) -> float:
+    """Whether each latent knows one factor only, from 0 to 1: `modularity_of` the binned informations.
+
+    Equation eq-beta_vae-modularity. Errors as of `mutual_information`, and for one factor.
+    """
+    return modularity_of(mutual_information(codes, factors, bins))
+
+
+def modularity_of(information: Float[Tensor, "latents factors"]) -> float:
+    """The mean over latents of 1 - sum of squared informations beside the largest / ((factors - 1) largest^2).
+
+    Equation eq-beta_vae-modularity; Ridgeway and Mozer (2018), section 3.1. Latents with no information at all are left out,
+    and without any other the score is 0. A factor that no latent knows does not lower it. Raises ValueError for one factor,
+    with which every latent is modular.
+    """
+    if information.ndim != 2 or information.shape[1] < 2:
+        raise ValueError(f"modularity needs a table of at least 2 factors; got shape {tuple(information.shape)}")
+    largest = information.amax(1)
+    knows = largest > 0
+    if not knows.any():
+        return 0.0
+    others = information[knows].square().sum(1) - largest[knows] ** 2
+    return (1 - others / ((information.shape[1] - 1) * largest[knows] ** 2)).mean().item()
