@@ -365,6 +365,17 @@ def test_training_leaves_the_vae_as_it_was_and_moves_the_energy():
     assert not any(weight.requires_grad for weight in (*model.vae.parameters(), *model.average.parameters()))
 
 
+def test_the_frozen_vaes_batch_statistics_do_not_move():
+    vae = gaussian_vae(2, 2, hidden=(8,))
+    vae.decoder.net.insert(1, nn.BatchNorm1d(8))
+    model = VAEBM(vae, energy_mlp(2, (8,)), Chains(16, 4, 0.1), steps=3)
+    fit(model, POINTS, steps=3, batch_size=8)
+    fit(stage := GeneratorStep(model), POINTS, steps=3, batch_size=8)
+    for frozen in (model.vae, stage.model.vae):
+        assert frozen.decoder.net[1].num_batches_tracked == 0
+    assert not model.training and model.train().energy.training
+
+
 @pytest.mark.equation("eq-vaebm-average", oracle="a weighted sum of the weights' history")
 def test_the_averaged_energy_weighs_past_weights_by_powers_of_the_decay():
     model = EBM(energy_mlp(1, (3,)), 1, Chains(8, 1, 0.0), steps=1, decay=0.8)

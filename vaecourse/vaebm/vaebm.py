@@ -29,6 +29,12 @@ class VAEBM(EBM):
         if not isinstance(self.vae.decode(parameter.new_zeros(1, vae.latents)), Normal):
             raise TypeError("x must be a smooth function of noise: the VAE's decoder has to return a Normal")
 
+    def train(self, mode: bool = True) -> "VAEBM":
+        """Set the energy to training or to use; the frozen VAE stays in use, and its batch statistics as they are."""
+        super().train(mode)
+        self.vae.eval()
+        return self
+
     @staticmethod
     def width(vae: VAE) -> int:
         """The width of eps = (eps_x, eps_z)."""
