@@ -1,7 +1,8 @@
 """The experiments of the chapter on priors: holes by the weight of the rate, and what a contrastive prior mends.
 
 The digits: scikit-learn's, 8 x 8, 1,500 to train with pixels drawn afresh each step, 297 to test with pixels drawn once; two
-hidden layers of 128 tanh units each way, 8 latents, Adam at 1e-3, batches of 100, 4,000 steps. Figures are nats an image.
+hidden layers of 128 tanh units each way, 8 latents, Adam at 1e-3, batches of 100, 4,000 steps; the classifier of codes has two
+hidden layers of 128 SiLU units and batches of 500. Figures are nats an image.
 """
 
 import torch
@@ -40,11 +41,11 @@ def trained(beta: float, latents: int, seed: int, steps: int, prior_steps: int) 
     settings = {"seed": seed, "transform": datasets.binarize, "progress": False, "device": "cpu"}
     training.fit(vae, digits.train, steps=steps, **settings)
     prior = priors.contrastive_prior(vae, seed=seed)
-    training.fit(prior, digits.train, steps=prior_steps, **settings)
+    training.fit(prior, digits.train, steps=prior_steps, batch_size=500, **settings)
     return prior.eval()
 
 
-def mend(beta: float, seed: int, steps: int = 4000, prior_steps: int = 4000, samples: int = 2000) -> dict:
+def mend(beta: float, seed: int, prior_steps: int = 12_000, steps: int = 4000, samples: int = 2000) -> dict:
     """Holes, distances of samples to the images, and likelihoods, before and after.
 
     image_mmd: the squared kernel distance between decoded images (means) of each source of codes and the gray training digits.
@@ -84,8 +85,18 @@ def mend(beta: float, seed: int, steps: int = 4000, prior_steps: int = 4000, sam
 
 betas = Experiment(
     mend,
-    [{"beta": beta, "seed": seed} for beta in (0.02, 0.1, 0.3, 1.0) for seed in SEEDS],
+    [{"beta": beta, "seed": seed} for beta in (0.02, 0.1, 1.0) for seed in SEEDS],
     {"beta": 0.1, "seed": 0, "steps": 60, "prior_steps": 60, "samples": 200},
+)
+
+
+# A classifier that has not learned for long: its ratio is wrong where neither kind of code was, and misleads who samples by it.
+
+
+impatience = Experiment(
+    mend,
+    [{"beta": 0.02, "seed": seed, "prior_steps": 1000} for seed in SEEDS],
+    {"beta": 0.02, "seed": 0, "steps": 60, "prior_steps": 20, "samples": 200},
 )
 
 
