@@ -7,7 +7,7 @@
 | `reinforce` | values of log p; q continuous or discrete | always |
 | `rao_blackwell` | log p as a sum of terms, each with few latents (`Factors`); q factorized | always |
 | `..._leave_one_out` | 2 draws | always |
-| `..._control_variate` | 4 draws | always: each half's coefficient is fitted on the other half |
+| `..._control_variate` | 4 draws, 20 to be of use | always: each half's coefficient is fitted on the other half |
 | `reparameterized` | q Gaussian; log p differentiable in z | always |
 | `path_only` | the same | for E_q[log p - log q] only: for another integrand its mean is wrong |
 
@@ -199,7 +199,8 @@ def cross_fitted(
     """gradient - a* h, each half of the draws with the coefficient of the other half, so that it stays unbiased.
 
     `gradient - fitted_coefficient(gradient, h) * h` uses the same draws twice: its bias is of order 1 / draws. h is a
-    quantity of mean zero. Equation eq-gradients-control-variate.
+    quantity of mean zero. A slope fitted to few draws scatters without bound: take 20 draws or more. Equation
+    eq-gradients-control-variate.
     """
     _needs_draws(h, 4, "two in each half")
     half = len(h) // 2
