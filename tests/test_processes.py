@@ -16,8 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from vaecourse import datasets, processes, randomness, training
+from vaecourse.networks import BernoulliNetwork, GaussianNetwork, mlp
+from vaecourse.regularizers import DUVAE
 from vaecourse.training import READ_EVERY, Turn
 from vaecourse.vae import bernoulli_vae
+from vaecourse.vaebm import EBM, Chains, energy_mlp
+from vaecourse.vq_vae import conv_vq_vae
 
 DATA = torch.rand(37, 6, generator=torch.Generator().manual_seed(0))
 
@@ -60,9 +64,24 @@ class Game(nn.Module):
         self.draw_for_all.copy_(randomness.normal((2,), self.average, generator, batch_axis=None))
 
 
+def du_vae() -> DUVAE:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        # without a bias before the normalization, which takes it away: Adam would make steps of its rounding errors
+        encoder = GaussianNetwork(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4, bias=False)))
+        return DUVAE(encoder, BernoulliNetwork(mlp(2, 5, 6)), pixels=6, latents=2)
+
+
 CASES: dict[str, Callable[[], tuple[nn.Module, Tensor, dict]]] = {
     "vae": lambda: (bernoulli_vae(6, 2, hidden=(5,)), DATA, {"transform": datasets.binarize}),
     "game": lambda: (Game(), DATA, {}),
+    "batch statistics": lambda: (du_vae(), DATA, {}),
+    "codebook by averages": lambda: (
+        conv_vq_vae((1, 8, 8), codes=12, dim=3, width=4, revive_below=0.3),
+        datasets.load("digits").train[:40],
+        {},
+    ),
+    "persistent chains": lambda: (EBM(energy_mlp(6, (8,)), 6, Chains(16, 6, restart=0.1), steps=3), DATA, {}),
 }
 STEPS, BATCH = READ_EVERY + 3, 8
 
