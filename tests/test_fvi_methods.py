@@ -254,6 +254,16 @@ def test_the_variance_has_the_limits_of_both_kls_and_of_infinite_alpha(rho):
     assert fvi.mean_field_variance(0.5, 0.9) == pytest.approx(sqrt(0.19))
 
 
+@pytest.mark.equation("eq-fvi-tilted-self-dual", oracle="minimization of sums over a grid")
+@pytest.mark.parametrize("f", [fvi.hellinger, fvi.jensen_shannon, fvi.total_variation], ids=lambda f: f.name)
+def test_every_divergence_that_is_its_own_dual_finds_the_root_of_one_minus_rho_squared(f):
+    axis = torch.arange(-5, 5, 0.1, dtype=torch.float64)
+    z = torch.cartesian_prod(axis, axis)
+    log_p, start = TiltedGaussian(0.9).log_prob(z), Normal(torch.zeros(2), torch.full((2,), -0.3))
+    best = fvi.fit_exactly(lambda q: fvi.divergence(f, q.log_prob(z), log_p, 0.01), start)
+    assert (2 * best.log_sigma).exp().numpy() == pytest.approx([sqrt(0.19)] * 2, rel=0.01 if f is fvi.total_variation else 1e-4)
+
+
 def test_the_variance_refuses_a_correlation_of_one_and_an_alpha_that_is_none():
     with pytest.raises(ValueError, match="rho must lie strictly"):
         fvi.mean_field_variance(0.5, 1.0)

@@ -71,7 +71,7 @@ def reparameterized(
     The derivative is total: to leave out that q's density itself depends on phi is right for the ELBO only. Without a
     log_scale f is taken with its `tilt`, for which nothing changes but the gradient's bias: w / Z averages one whatever q is,
     yet with Z held fixed its gradient is that of the log of the mean weight, and whoever minimizes it shrinks q. Where f(0) is
-    infinite (inclusive KL, alpha < 0) some of that is left: take many draws, or `score_function`, which has none of it.
+    infinite (inclusive KL, alpha < 0) some of that is left: take many draws, or `score_function`, which has no such term.
 
     Where f* is a power that explodes at w = 0 (alpha > 1, few digits), `renyi_loss` has the same minimizer and cannot overflow.
     Wan, Li and Hovakimyan (2020), section 3.

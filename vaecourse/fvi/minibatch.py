@@ -2,8 +2,8 @@
 
 The log-likelihood is a sum over the data, so N / M times a batch's sum is unbiased for it, and for the ELBO. For any other f*
 it is not for L_f, since f* is not linear in log w: averaged over batches, power(alpha) sees the joint density tilted by
-about exp((1 - alpha) Var / 2), Var the variance, at z, of a batch's estimate of log p(x, z). Instead, a divergence for
-each factor, is a sum over the data again.
+about exp((1 - alpha) Var / 2), Var the variance, at z, of a batch's estimate of log p(x, z). A divergence for each factor is a
+sum over the data again, and another objective.
 """
 
 from math import isfinite, log
@@ -36,9 +36,10 @@ def factor_bound(
 ) -> Float[Tensor, ""]:
     """N / M sum over the batch of log E_q[(p(x_m | z) (p(z) / q(z))^(1/N))^(1 - alpha)] / (1 - alpha), nats (eq-fvi-factors).
 
-    log_ratio = log p(z) - log q(z). Unbiased in the choice of the batch; at alpha = 1 it is the ELBO. Its best q is not that
-    of D_alpha(q || p): the smaller a factor's share, the nearer it is to the ELBO's. It is no bound of the evidence. This is
-    the black-box alpha energy of Hernandez-Lobato et al. (2016), their alpha being 1 - alpha here, with every factor of q tied.
+    log_ratio = log p(z) - log q(z). Unbiased in the choice of the batch; at alpha = 1 it is the ELBO. It is no bound of the
+    evidence, and its best q is not that of D_alpha(q || p), however many the data: for a well-specified Gaussian likelihood the
+    variance goes to 1 / alpha times the posterior's. The black-box alpha energy of Hernandez-Lobato et al. (2016), their
+    alpha being 1 - alpha here, with every factor of q tied.
     """
     _check(log_likelihood, n)
     if not isfinite(alpha):

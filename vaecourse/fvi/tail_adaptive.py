@@ -20,7 +20,7 @@ def tail_weights(log_w: Float[Tensor, "draws *batch"], beta: float = -1.0) -> Fl
         raise ValueError(f"beta must lie in [-1, 0]: above, the tail would count least, below, it has no mean; got {beta}")
     n, rows = log_w.shape[0], log_w.detach().movedim(0, -1).contiguous()
     at_least = n - torch.searchsorted(rows.sort(-1).values, rows)  # how many draws weigh as much or more
-    weights = (at_least / n).to(log_w.dtype) ** beta
+    weights = (at_least.to(log_w.dtype) / n) ** beta
     return (weights / weights.sum(-1, keepdim=True)).movedim(-1, 0)
 
 
