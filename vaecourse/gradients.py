@@ -199,8 +199,8 @@ def cross_fitted(
     """gradient - a* h, each half of the draws with the coefficient of the other half, so that it stays unbiased.
 
     `gradient - fitted_coefficient(gradient, h) * h` uses the same draws twice: its bias is of order 1 / draws. h is a
-    quantity of mean zero. A slope fitted to few draws scatters without bound: take 20 draws or more. Equation
-    eq-gradients-control-variate.
+    quantity of mean zero. A slope fitted to few draws scatters without bound: take 20 or more. It gains where the mean of f
+    is far from zero, beside its spread. Equation eq-gradients-control-variate.
     """
     _needs_draws(h, 4, "two in each half")
     half = len(h) // 2
