@@ -58,8 +58,8 @@ class VAEBM(EBM):
     def data_potential(self, xz: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """The same model in its own coordinates: E(x) - log p(x | z) - log p(z) in nats (eq-vaebm-data-potential).
 
-        Of (x, z) and for chains in (x, z) only: in eps it would count the decoder's density twice, since the noise's
-        Gaussian is log p(x | z) and T's Jacobian together.
+        For chains in (x, z) only. Used for eps, at (x, z) = T(eps), it has the sum of log sigma(z) too much: the logarithm of
+        T's Jacobian, which densities lose on the way from x to eps.
         """
         x, z = self.split(xz)
         energy = self.energy if self.training else self.average
