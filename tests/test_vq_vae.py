@@ -638,19 +638,20 @@ def test_a_gpu_computes_what_the_cpu_does_and_brings_nothing_to_the_host(by_grad
     models = [conv_vq_vae((1, 8, 8), 32, 4, log_sigma=-1.0, by_gradient=by_gradient, **more).double() for _ in range(2)]
     x = torch.rand(16, 64, generator=generator(), dtype=torch.float64)
     models[1].cuda()
-    on_gpu = x.cuda()
-    models[1].loss(on_gpu)
-    losses = []
-    for model, images in zip(models, (x, on_gpu), strict=True):
-        if images.is_cuda:
-            torch.cuda.set_sync_debug_mode("error")
-        try:
-            parts = model.loss(images)
-            parts["loss"].backward()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        model.after_step(generator(1))
-        losses.append(parts["loss"].item())
+    on_gpu, noise = x.cuda(), torch.Generator("cuda").manual_seed(1)
+    models[1].loss(on_gpu)["loss"].backward()  # the libraries' own first call may wait
+    models[1].zero_grad()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        parts = models[1].loss(on_gpu, noise)
+        parts["loss"].backward()
+        models[1].after_step(noise)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    here = models[0].loss(x)
+    here["loss"].backward()
+    models[0].after_step(generator())  # no code is dead after one step, so no draw is used
+    losses = [here["loss"].item(), parts["loss"].item()]
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
     theirs = models[1].state_dict()
     assert all(torch.allclose(value, theirs[name].cpu(), rtol=1e-8) for name, value in models[0].state_dict().items())
