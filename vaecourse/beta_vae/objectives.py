@@ -112,13 +112,12 @@ class ConstrainedVAE(VAE):
         elbo = self.elbo(x, generator)
         distortion, rate, beta = elbo.distortion.mean(), elbo.rate.mean(), self.beta
         if self.training:
-            self.latest_rate.copy_(rate.detach())
+            self.latest_rate.copy_(processes.total(rate.detach()) / processes.count())
         return {"loss": distortion + beta * (rate - self.delta), "distortion": distortion, "rate": rate, "beta": beta}
 
     def after_step(self, generator: Generator) -> None:
         """Ascend in the multiplier, by the rate of the batch that the step was taken on."""
-        rate = processes.total(self.latest_rate) / processes.count()
-        self.log_beta.add_(self.eta * (rate / self.delta - 1))
+        self.log_beta.add_(self.eta * (self.latest_rate / self.delta - 1))
 
 
 def gaussian_rate_distortion(

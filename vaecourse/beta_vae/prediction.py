@@ -121,7 +121,7 @@ def dci(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], pr
 def _lasso(z: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, float]:
     from sklearn.linear_model import Lasso
 
-    model = Lasso(alpha=LASSO_PENALTY).fit(z, v)
+    model = Lasso(alpha=LASSO_PENALTY, tol=1e-7, max_iter=10_000).fit(z, v)
     return np.abs(model.coef_), model.score(z, v)
 
 

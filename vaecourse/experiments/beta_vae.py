@@ -133,9 +133,9 @@ def weighted_weights(batch: int, n: int) -> Tensor:
 
 
 def copied_weights(batch: int, n: int) -> Tensor:
-    """The log weights that are widely copied for stratified sampling, whose own image stands in column 0 and not on the diagonal.
+    """The log weights that are widely copied for stratified sampling: the own image has column 0, not the diagonal.
 
-    Rows sum to one, but a code's own image, which has by far the largest density there, weighs 1 / (batch - 1) and not 1 / n.
+    So it is up to one entry. Rows sum to one, but a code's own image, which has by far the largest density there, weighs 1 / (batch - 1) and not 1 / n.
     """
     others = batch - 1
     weights = torch.full((batch, batch), 1 / others)
@@ -146,23 +146,22 @@ def copied_weights(batch: int, n: int) -> Tensor:
 
 def with_weights(q: Normal, z: Tensor, log_weights: Tensor) -> Tensor:
     """log q(z) - sum_j log q(z_j), each from the batch's posteriors with these weights."""
-    each = torch.stack(
-        [Normal(q.mu[:, j, None], q.log_sigma[:, j, None]).log_prob(z[:, None, j, None]) for j in range(z.shape[1])]
-    )
-    return (log_weights + each.sum(0)).logsumexp(1) - (log_weights + each).logsumexp(2).sum(0)
+    single = Normal(q.mu[..., None], q.log_sigma[..., None])  # each latent a distribution of its own
+    each = single.log_prob(z[:, None, :, None])
+    return (log_weights + each.sum(-1)).logsumexp(1) - (log_weights[..., None] + each).logsumexp(1).sum(-1)
 
 
-def estimate_correlation(batch: int, seed: int, n: int = 4000, latents: int = 5, codes: int = 8192) -> dict:
+def estimate_correlation(variance: float, batch: int, seed: int, n: int = 4000, latents: int = 5, codes: int = 8192) -> dict:
     """Estimates of a total correlation that is known exactly, each averaged over that many codes in batches.
 
-    n posterior means from N(0, A), all correlations of A .7, posteriors of variance .1: q(z) is N(0, A + .1 I) as n grows.
+    n posterior means from N(0, A), all correlations of A .8, posteriors of that variance s: q(z) is N(0, A + s I) as n grows.
     all: from all n posteriors. stratified: as `BetaTCVAE` trains. copied, weighted: the two sets of weights above.
     """
     generator = Generator().manual_seed(seed)
-    A = torch.full((latents, latents), 0.7).fill_diagonal_(1)
-    S = A + 0.1 * torch.eye(latents)
+    A = torch.full((latents, latents), 0.8).fill_diagonal_(1)
+    S = A + variance * torch.eye(latents)
     mu = torch.randn(n, latents, generator=generator) @ torch.linalg.cholesky(A).T
-    q = Normal(mu, torch.full_like(mu, 0.5 * log(0.1)))
+    q = Normal(mu, torch.full_like(mu, 0.5 * log(variance)))
     found: dict[str, list[Tensor]] = {"stratified": [], "copied": [], "weighted": []}
     for _ in range(codes // batch):
         rows = torch.randperm(n, generator=generator)[:batch]
@@ -180,6 +179,11 @@ def estimate_correlation(batch: int, seed: int, n: int = 4000, latents: int = 5,
 
 correlation = Experiment(
     estimate_correlation,
-    [{"batch": batch, "seed": seed} for batch in (32, 64, 128, 256, 1024) for seed in SEEDS[:3]],
-    {"batch": 64, "seed": 0, "n": 500, "codes": 640},
+    [
+        {"variance": variance, "batch": batch, "seed": seed}
+        for variance in (0.05, 0.25)
+        for batch in (32, 128, 512)
+        for seed in SEEDS[:3]
+    ],
+    {"variance": 0.25, "batch": 64, "seed": 0, "n": 500, "codes": 640},
 )
