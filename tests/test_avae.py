@@ -567,6 +567,17 @@ def test_images_of_another_size_are_an_error_that_names_the_right_one(build, no_
                 turn.loss(torch.rand(20, 63), generator())
 
 
+def test_widths_and_weights_below_zero_and_codes_of_another_width_are_errors(no_shape_checks):
+    model = MODELS["avae"]()
+    with pytest.raises(ValueError, match=r"codes must be rows, \(batch, 3\); got \(5, 4\)"):
+        model.generate(torch.zeros(5, 4))
+    for wrong in ({"noise": -1}, {"noise": 2, "weight": -0.5}):
+        with pytest.raises(ValueError, match="must not be negative; got"):
+            AVAE(model.vae, model.generator, model.critic, **wrong)
+    with pytest.raises(ValueError, match="penalty on the critic's slope must not be negative, got -1"):
+        Critic(nn.Linear(3, 4), nn.Linear(4, 1), penalty=-1)
+
+
 def test_the_networks_of_all_models_have_one_size():
     count = lambda net: sum(p.numel() for p in net.parameters())  # noqa: E731
     vae, gan = avae.image_vae(NETWORKS, 3), MODELS["gan"]()

@@ -31,6 +31,8 @@ class AVAE(nn.Module):
 
     def __init__(self, vae: VAE, generator: nn.Module, critic: Critic, noise: int, weight: float = 1.0):
         super().__init__()
+        if noise < 0 or weight < 0:
+            raise ValueError(f"noise, the width of z_a, and the weight of L_G must not be negative; got {noise} and {weight}")
         self.vae, self.generator, self.critic = vae, generator, critic
         self.noise, self.weight = noise, weight
 
@@ -42,7 +44,9 @@ class AVAE(nn.Module):
         ]
 
     def generate(self, z: Float[Tensor, "batch latents"], generator: Generator | None = None) -> Float[Tensor, "batch pixels"]:
-        """x_G = G(z, z_a), with z_a drawn afresh."""
+        """x_G = G(z, z_a), with z_a drawn afresh. Raises ValueError where z is not (batch, latents)."""
+        if z.ndim != 2 or z.shape[1] != self.vae.latents:
+            raise ValueError(f"codes must be rows, (batch, {self.vae.latents}); got {tuple(z.shape)}")
         z_a = normal((len(z), self.noise), z, generator)
         return self.generator(torch.cat([z, z_a], -1))
 

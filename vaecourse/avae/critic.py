@@ -73,6 +73,8 @@ class Critic(nn.Module):
 
     def __init__(self, body: nn.Module, head: nn.Module, penalty: float = 0.0):
         super().__init__()
+        if penalty < 0:
+            raise ValueError(f"the penalty on the critic's slope must not be negative, got {penalty}")
         self.body, self.head, self.penalty = body, head, penalty
 
     def forward(self, x: Float[Tensor, "batch pixels"]) -> Logits:
