@@ -18,7 +18,7 @@ from vaecourse.regularizers import DUVAE, GeometricVAE
 from vaecourse.vae import VAE, evaluate, gaussian_vae
 
 SEEDS = (0, 1, 2)
-ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
+ALPHAS = (0.0, 0.1, 0.3, 0.5, 1.0)
 
 
 def _generator(seed: int) -> Generator:
