@@ -170,12 +170,12 @@ mixture = Experiment(
 )
 
 
-# The evidence from both sides: x | z ~ N(z^2, 1), z ~ N(0, 1), x = 2, whose posterior has two modes.
+# The evidence from both sides: x | z ~ N(z^2, 1), z ~ N(0, 1), x = 4, whose posterior has two modes.
 
 
 def _square_log_joint(z: Tensor) -> Tensor:
     return Normal(torch.zeros(1).to(z), torch.zeros(1).to(z)).log_prob(z) + Normal(z**2, torch.zeros_like(z)).log_prob(
-        torch.full_like(z, 2.0)
+        torch.full_like(z, 4.0)
     )
 
 
@@ -188,7 +188,7 @@ def sandwich_bounds(q: str, seed: int, most: int = 100_000, repeats: int = 200) 
     z = torch.arange(-9, 9, 0.005, dtype=torch.float64)[:, None]
     log_p, step = _square_log_joint(z), 0.005
     evidence = log_p.logsumexp(0).item() + log(step)
-    f, at, width = (fvi.exclusive_kl, 1.3, -1.0) if q == "mode" else (fvi.inclusive_kl, 0.0, 0.3)
+    f, at, width = (fvi.exclusive_kl, 1.9, -1.0) if q == "mode" else (fvi.inclusive_kl, 0.0, 0.3)
     start = Normal(torch.tensor([at]), torch.tensor([width]))
     best = fvi.fit_exactly(lambda q: fvi.divergence(f, q.log_prob(z), log_p - evidence, step), start)
     log_q = best.log_prob(z)
