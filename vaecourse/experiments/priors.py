@@ -90,7 +90,7 @@ betas = Experiment(
 )
 
 
-# A classifier that has not learned for long: its ratio is wrong where neither kind of code was, and misleads who samples by it.
+# A classifier that learned for a twelfth of the time: it gains less.
 
 
 impatience = Experiment(
