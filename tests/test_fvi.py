@@ -705,6 +705,20 @@ def test_from_one_draw_every_upper_bound_is_the_elbos_estimate_and_lies_too_low(
     assert above.mean() < log(EVIDENCE)
 
 
+def test_from_a_q_that_misses_a_mode_the_upper_bound_is_far_above_the_evidence_and_its_estimate_below():
+    def log_p(z):
+        return stats.norm.logpdf(z) + stats.norm.logpdf(4.0, z**2, 1)  # modes near -1.9 and 1.9
+
+    q = stats.norm(1.81, 0.28)
+    evidence = log(integrate.quad(lambda z: np.exp(log_p(z)), -5, 5, points=[-2, 0, 2], epsabs=1e-13)[0])
+    z = np.linspace(-9, 9, 20_001)
+    exact = special.logsumexp(2 * log_p(z) - q.logpdf(z) + log(z[1] - z[0])) / 2
+    draws = torch.from_numpy(q.rvs((1000, 100), random_state=np.random.default_rng(1)))
+    _, above = fvi.sandwich(torch.from_numpy(log_p(draws.numpy()) - q.logpdf(draws.numpy())))
+    assert exact > evidence + 40
+    assert (above < evidence).double().mean() > 0.9
+
+
 def test_the_sandwich_refuses_alphas_of_the_wrong_sign_and_weights_that_are_no_numbers():
     log_w = double(0.1, 0.2)
     with pytest.raises(ValueError, match="lower bound needs alpha > 0"):
