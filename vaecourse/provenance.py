@@ -31,7 +31,8 @@ def imports(source: str, module: str | None = None) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = _base(node, module)
-            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+            for name in (f"{base}.{alias.name}" for alias in node.names):
+                names.add(name if path(name) else base)  # a module of a package, or what a module holds
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == PACKAGE:
             names.add(f"{PACKAGE}.{node.attr}")  # `import vaecourse`, then `vaecourse.vae`
     return {name for name in names if name != PACKAGE and path(name)}
