@@ -173,9 +173,10 @@ def level_of(rate: float) -> float:
 
 
 @pytest.mark.equation("eq-beta_vae-constraint", oracle="the closed form of the best linear model")
-@pytest.mark.parametrize("delta", [0.6, 2.5])
-def test_under_a_limit_the_rate_settles_on_it_and_the_multiplier_on_its_price(delta):
-    model = linear(ConstrainedVAE, delta=delta, eta=0.02)
+@pytest.mark.parametrize("delta, start", [(0.6, 1.0), (2.5, 40.0)])
+def test_under_a_limit_the_rate_settles_on_it_and_the_multiplier_on_its_price(delta, start):
+    model = linear(ConstrainedVAE, delta=delta, eta=0.02, start=start)
+    assert model.beta.item() == pytest.approx(start)
     parts = trained(model, 1500)
     assert parts["rate"] == pytest.approx(delta, abs=0.01)
     assert parts["beta"] == pytest.approx(level_of(delta), rel=0.03)
@@ -766,6 +767,7 @@ BAD_MODELS = [
     (lambda: BetaVAE(*PARTS, beta=float("nan")), "beta, the price of the rate, must be at least 0"),
     (lambda: ConstrainedVAE(*PARTS, delta=0.0), "delta, the limit of the rate in nats, must be positive"),
     (lambda: ConstrainedVAE(*PARTS, delta=1.0, eta=-0.1), "eta, the multiplier's learning rate, must be positive"),
+    (lambda: ConstrainedVAE(*PARTS, delta=1.0, start=0.0), "start, the multiplier's first value, must be positive"),
     (lambda: CapacityVAE(*PARTS, capacity=-1.0, steps=10), "capacity, in nats, must be at least 0"),
     (lambda: CapacityVAE(*PARTS, capacity=1.0, steps=0), "steps, in which the capacity is reached, must be at least 1"),
     (lambda: CapacityVAE(*PARTS, capacity=1.0, steps=10, gamma=0.0), "gamma, the weight of the deviation, must be positive"),

@@ -91,15 +91,26 @@ class ConstrainedVAE(VAE):
     in units of delta: beta <- beta exp(eta (R / delta - 1)), R the mean of the whole batch (eq-beta_vae-multiplier). At rest
     R = delta, or beta has gone to 0 where the limit does not bind. The problem is Higgins et al. (2017), equation 2, who fix
     beta instead of delta; the ascent is that of Rezende and Viola (2018), whose limit is on the distortion.
-    beta starts at 1. eta: too large a value makes R swing around delta. Raises ValueError for delta <= 0 or eta <= 0.
+    `start` is beta's first value: from a low one R falls to delta, from a high one it rises to it, and the two need not end in
+    the same codes. eta: too large a value makes R swing around delta. Raises ValueError unless delta, eta, start > 0.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int, delta: float, eta: float = 0.01):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        pixels: int,
+        latents: int,
+        delta: float,
+        eta: float = 0.01,
+        start: float = 1.0,
+    ):
         super().__init__(encoder, decoder, pixels, latents)
         _least(delta, "delta, the limit of the rate in nats,", strictly=True)
         _least(eta, "eta, the multiplier's learning rate,", strictly=True)
+        _least(start, "start, the multiplier's first value,", strictly=True)
         self.delta, self.eta = delta, eta
-        self.register_buffer("log_beta", torch.zeros(()))
+        self.register_buffer("log_beta", torch.tensor(log(start)))
         self.register_buffer("latest_rate", torch.zeros(()))
 
     @property

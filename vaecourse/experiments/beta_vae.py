@@ -35,7 +35,10 @@ def factors_of(sprites: datasets.Sprites) -> Tensor:
 
 
 def model_of(kind: str, strength: float, seed: int, steps: int, n: int) -> VAE:
-    """ "beta": the price; "limit": delta; "capacity": that reached after 3/5 of the steps; "correlation": TC's price + 1."""
+    """The model of a kind; its strength is the price, the limit, the last capacity, or what total correlation costs.
+
+    "limit" starts at a multiplier of 1, "limit from below" at 100; "capacity" is at its last after 3/5 of the steps.
+    """
     plain = gaussian_vae(256, LATENTS, log_sigma=0.5 * log(C), seed=seed)
     parts = plain.encoder, plain.decoder, 256, LATENTS
     match kind:
@@ -43,6 +46,8 @@ def model_of(kind: str, strength: float, seed: int, steps: int, n: int) -> VAE:
             return beta_vae.BetaVAE(*parts, beta=strength)
         case "limit":
             return beta_vae.ConstrainedVAE(*parts, delta=strength)
+        case "limit from below":
+            return beta_vae.ConstrainedVAE(*parts, delta=strength, start=100.0)
         case "capacity":
             return beta_vae.CapacityVAE(*parts, capacity=strength, steps=3 * steps // 5)
         case _:
@@ -100,7 +105,7 @@ def train(kind: str, strength: float, seed: int, steps: int = 2500) -> dict:
         "total_correlation": parts.total_correlation,
         "marginals": parts.marginals,
         "end": float(history["rate"][-max(1, steps // 10) :].mean()),
-        "beta": {"beta": strength, "limit": float(getattr(model, "beta", 0))}.get(kind),
+        "beta": float(model.beta) if kind.startswith(("beta", "limit")) else None,
         **scores(q, factors),
         **traces,
     }
@@ -113,6 +118,7 @@ def train(kind: str, strength: float, seed: int, steps: int = 2500) -> dict:
 SETTINGS = [
     *(("beta", beta) for beta in BETAS),
     *(("limit", delta) for delta in (3.0, 5.0)),
+    *(("limit from below", delta) for delta in (3.0, 5.0)),
     *(("capacity", capacity) for capacity in (3.0, 5.0)),
     *(("correlation", beta) for beta in (8.0, 32.0)),
 ]
@@ -135,7 +141,8 @@ def weighted_weights(batch: int, n: int) -> Tensor:
 def copied_weights(batch: int, n: int) -> Tensor:
     """The log weights that are widely copied for stratified sampling: the own image has column 0, not the diagonal.
 
-    So it is up to one entry. Rows sum to one, but a code's own image, which has by far the largest density there, weighs 1 / (batch - 1) and not 1 / n.
+    That matrix, up to one entry. Rows sum to one, but a code's own image, which has by far the largest density there, weighs
+    1 / (batch - 1) and not 1 / n.
     """
     others = batch - 1
     weights = torch.full((batch, batch), 1 / others)
