@@ -6,7 +6,7 @@ that it shows the estimator's bias rather than the last step's noise.
 
 from collections.abc import Callable
 from functools import partial
-from math import exp, inf, log, log1p, sqrt
+from math import exp, inf, log, log1p, nan, sqrt
 
 import torch
 from torch import Generator, Tensor
@@ -15,6 +15,7 @@ from vaecourse import fvi, training
 from vaecourse.distributions import Normal
 from vaecourse.exact_models import BimodalMixture, TiltedGaussian
 from vaecourse.experiments import Experiment
+from vaecourse.training import TrainingDiverged
 
 SEEDS = (0, 1, 2)
 RHO = 0.9
@@ -42,15 +43,22 @@ def _fit(
     batch_size: int = 1,
     log_sigma: float = 0.0,
 ) -> tuple[Tensor, Tensor, Normal]:
-    """Train a mean-field Gaussian: mean and variance averaged over the second half of the steps, and the last q."""
+    """Train a mean-field Gaussian: mean and variance averaged over the second half of the steps, and the last q.
+
+    All are NaN, and empty in the results, where the run diverged.
+    """
     model = fvi.MeanField(log_joint, dim, estimator, draws, log_sigma)
     means, variances = [], []
     data = torch.zeros(1, 1) if data is None else data
     settings = {"batch_size": batch_size, "seed": seed, "optimizer": ADAM, "device": "cpu"}
-    for run in training.train(model, data, steps=steps, **settings):
-        if run.step > steps // 2:
-            means.append(model.mu.detach().clone())
-            variances.append((2 * model.log_sigma.detach()).exp())
+    try:
+        for run in training.train(model, data, steps=steps, **settings):
+            if run.step > steps // 2:
+                means.append(model.mu.detach().clone())
+                variances.append((2 * model.log_sigma.detach()).exp())
+    except TrainingDiverged:
+        lost = torch.full((dim,), nan)
+        return lost, lost, Normal(lost, lost)
     q = Normal(model.mu.detach(), model.log_sigma.detach())
     return torch.stack(means).mean(0), torch.stack(variances).mean(0), q
 
@@ -66,7 +74,7 @@ def _tilted(z: Tensor, _: Tensor) -> Tensor:
 def tilted_variance(estimator: str, alpha: float, draws: int, seed: int, steps: int = 2000) -> dict:
     """Mean field's variance under D_alpha by draws, beside the formula's.
 
-    last: the variances of the two coordinates after the last step.
+    last: the variance after the last step; as variance, a mean over the two coordinates.
     """
     f = fvi.exclusive_kl if alpha == 1 else fvi.power(alpha)
     chosen = partial(fvi.score_function, f) if estimator == "score function" else partial(fvi.renyi_loss, alpha)
@@ -74,7 +82,7 @@ def tilted_variance(estimator: str, alpha: float, draws: int, seed: int, steps: 
     return {
         "exact": fvi.mean_field_variance(alpha, RHO),
         "variance": variance.mean().item(),
-        "last": (2 * q.log_sigma).exp().tolist(),
+        "last": (2 * q.log_sigma).exp().mean().item(),
     }
 
 
@@ -112,7 +120,7 @@ def tilt_variance(divergence: str, tilt: bool, seed: int, draws: int = 100, step
     return {
         "exact": (2 * exact.log_sigma).exp().mean().item(),
         "variance": variance.mean().item(),
-        "last": (2 * q.log_sigma).exp().tolist(),
+        "last": (2 * q.log_sigma).exp().mean().item(),
     }
 
 
