@@ -95,7 +95,7 @@ tilted = Experiment(
         for draws in (20, 200)
         for seed in range(5)
     ],
-    replay={"estimator": "reparameterized", "alpha": 0.5, "draws": 20, "seed": 0, "steps": 60},
+    replay={"estimator": "reparameterized", "alpha": 0.5, "draws": 20, "seed": 0, "steps": 100},
 )
 
 
@@ -457,9 +457,7 @@ def _regression(seed: int, outliers: int, points: int) -> tuple[Tensor, Tensor]:
     return x, slope * x + 0.3 * torch.randn(points, generator=generator, dtype=torch.float64)
 
 
-def outlier_fit(
-    likelihood: str, alpha: float, beta: float, seed: int, outliers: int = 8, points: int = 20, steps: int = 1500
-) -> dict:
+def outlier_fit(likelihood: str, alpha: float, beta: float, seed: int, outliers: int = 8, points: int = 20) -> dict:
     """The slope's posterior N(mu, sigma^2) by the alpha-beta divergence, on a grid and by draws.
 
     likelihood: "normal", noise of sigma .3, or "Cauchy", of scale .3; the prior is N(0, 9). posterior: the exact posterior's
@@ -480,7 +478,7 @@ def outlier_fit(
     start = Normal(mean[None], deviation.log()[None])
     q = fvi.fit_exactly(lambda q: fvi.alpha_beta_divergence(alpha, beta, q.log_prob(z), log_p, step), start)
     by_draws, _, _ = _fit(
-        lambda z, _: log_joint(z.double()).float(), 1, partial(fvi.alpha_beta_loss, alpha, beta), 100, steps, seed
+        lambda z, _: log_joint(z.double()).float(), 1, partial(fvi.alpha_beta_loss, alpha, beta), 100, 1500, seed
     )
     return {
         "mu": q.mu.item(),
@@ -500,5 +498,5 @@ outliers = Experiment(
         for alpha, beta in DIALS
         for seed in range(5)
     ],
-    replay={"likelihood": "Cauchy", "alpha": 0.5, "beta": 1.5, "seed": 0, "points": 12, "steps": 60},
+    replay={"likelihood": "Cauchy", "alpha": 0.5, "beta": 1.5, "seed": 0, "points": 12},
 )
