@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from vaecourse import avae, training, vq_vae
 
-BATCH, START, BLOCK, ROUNDS = 64, 5, 50, 15
+BATCH, START, BLOCK, ROUNDS = 64, 5, 40, 9
 THREADS = 2
 CODES, DIM, BETA, DECAY = 128, 16, 0.25, 0.99
 
