@@ -137,7 +137,7 @@ def score_function(
 def reinforce(q: Posterior, log_joint: LogJoint, z: Num[Tensor, "draws *points latents"]) -> Estimate:
     """(log p(x, z) - log q(z)) * score: nothing but values of log p is needed (eq-gradients-reinforce).
 
-    Williams (1992); Ranganath, Gerrish and Blei (2014), section 2.
+    Williams (1992); Ranganath, Gerrish and Blei (2014).
     """
     f = _log_weight(q, log_joint, z)
     return Estimate(f, score_function(q, f[..., None], z))
@@ -161,8 +161,8 @@ def _local_log_weight(q: Posterior, factors: Factors, z: Tensor) -> tuple[Tensor
 def rao_blackwell(q: Posterior, log_joint: Factors, z: Num[Tensor, "draws *points latents"]) -> Estimate:
     """Each latent's score times its own terms: those that touch it, less log q_i(z_i) (eq-gradients-rao-blackwell).
 
-    What is left out has expectation zero, since the other latents are independent of this one under q. Ranganath, Gerrish
-    and Blei (2014), section 3.1.
+    What is left out has expectation zero, since the other latents are independent of this one under q.
+    Ranganath, Gerrish and Blei (2014).
     """
     f, f_i = _local_log_weight(q, log_joint, z)
     return Estimate(f, score_function(q, f_i, z))
@@ -222,7 +222,7 @@ def reinforce_leave_one_out(q: Posterior, log_joint: LogJoint, z: Num[Tensor, "d
 def reinforce_control_variate(q: Posterior, log_joint: LogJoint, z: Num[Tensor, "draws *points latents"]) -> Estimate:
     """`reinforce` less a* times the score, a* fitted for each component (eq-gradients-control-variate).
 
-    Ranganath, Gerrish and Blei (2014), section 3.2.
+    Ranganath, Gerrish and Blei (2014).
     """
     f, gradient = reinforce(q, log_joint, z)
     return Estimate(f, cross_fitted(gradient, score(q, z)))

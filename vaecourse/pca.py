@@ -132,7 +132,7 @@ def em_step(model: ProbabilisticPCA, x: Float[Tensor, "n pixels"]) -> Probabilis
     """One step of expectation-maximization for probabilistic PCA; the log-evidence of the data never falls.
 
     E: with M = c I + W'W, E[z] = M^-1 W'(x - m) and E[zz'] = c M^-1 + E[z]E[z]'. M: the W and c that maximize the expected
-    log-joint. Equation eq-pca-em; Tipping and Bishop (1999), appendix B.
+    log-joint. Equation eq-pca-em; Tipping and Bishop (1999).
     """
     m, W, c = x.mean(0), model.W, model.c
     centered, identity = x - m, torch.eye(W.shape[1], dtype=W.dtype, device=W.device)

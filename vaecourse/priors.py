@@ -91,7 +91,7 @@ class ContrastivePrior(nn.Module):
 
     `classifier`: (..., latents) -> (..., 1), the logit of "from the aggregated posterior". Trained by `training.fit` on the
     images of a VAE, which stays as it is: half of the codes are draws from q(z | x), half are from the prior. The best
-    classifier has r(z) = q(z) / p(z), for which Z = 1. Aneja et al. (2021), equations 4 to 6.
+    classifier has r(z) = q(z) / p(z), for which Z = 1. Aneja et al. (2021).
     """
 
     def __init__(self, vae: VAE, classifier: nn.Module):
@@ -135,7 +135,7 @@ class ContrastivePrior(nn.Module):
         """n codes by importance resampling: of so many candidates from the prior, one, by its r (eq-priors-resampling).
 
         Exact as the candidates grow; the ratio of the candidate's law to p_NCP is at most max r / mean r of the candidates.
-        Aneja et al. (2021), section 3.2. Raises ValueError for n or candidates < 1.
+        Aneja et al. (2021). Raises ValueError for n or candidates < 1.
         """
         if n < 1 or candidates < 1:
             raise ValueError(f"n and candidates must be at least 1, got {n} and {candidates}")

@@ -51,7 +51,7 @@ def geometric_mean(p: Gaussian, q: Gaussian, alpha: Alpha) -> Gaussian:
 
     Its precision is the weighted mean of precisions, its mean the weighted mean of means by precision:
     S^-1 = (1 - alpha) S1^-1 + alpha S2^-1, m = S ((1 - alpha) S1^-1 m1 + alpha S2^-1 m2).
-    Equation eq-regularizers-geometric-mean; Nielsen (2019), Deasy, Simidjievski and Lio (2020), equations 7 and 8.
+    Equation eq-regularizers-geometric-mean; Nielsen (2019), Deasy, Simidjievski and Lio (2020).
     Raises ValueError for alpha outside [0, 1], TypeError for Gaussians of two kinds.
     """
     _check(p, q, alpha)
@@ -70,7 +70,7 @@ def geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, swapped: bool = False) 
 
     With g = p^(1 - alpha) q^alpha both ends are 0. `swapped` takes g = p^alpha q^(1 - alpha), with which it runs from
     KL(p || q) at alpha = 0 to KL(q || p) at 1 (eq-regularizers-swapped): so the published sweeps do. It is no f-divergence:
-    g is normalized. Deasy, Simidjievski and Lio (2020), equation 5 and proposition 1. Errors as of `geometric_mean`.
+    g is normalized. Deasy, Simidjievski and Lio (2020). Errors as of `geometric_mean`.
     """
     _check(p, q, alpha)
     g = geometric_mean(p, q, 1 - alpha if swapped else alpha)
@@ -81,7 +81,7 @@ def dual_geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, swapped: bool = Fa
     """(1 - alpha) KL(g || p) + alpha KL(g || q) in nats: the arguments of each KL reversed (eq-regularizers-dual).
 
     Not swapped it is -log of the integral of p^(1 - alpha) q^alpha, 0 at both ends. `swapped` it runs from KL(q || p) at
-    alpha = 0 to KL(p || q) at 1, and is that integral no more. Deasy, Simidjievski and Lio (2020), equation 11.
+    alpha = 0 to KL(p || q) at 1, and is that integral no more. Deasy, Simidjievski and Lio (2020).
     """
     _check(p, q, alpha)
     g = geometric_mean(p, q, 1 - alpha if swapped else alpha)
@@ -129,7 +129,7 @@ class MeanNorm(nn.Module):
     """Batch normalization of posterior means: gamma (mu - batch mean) / batch deviation + shift, gamma fixed, shift learned.
 
     Over a batch each latent's mean square is gamma^2 + shift^2, so that the rate, averaged over the batch, is at least half
-    their sum over latents: it cannot vanish (eq-regularizers-rate-floor; Zhu et al., 2020, equation 5). Statistics are those
+    their sum over latents: it cannot vanish (eq-regularizers-rate-floor; Zhu et al., 2020). Statistics are those
     of the whole batch where several processes share it. Out of training those of past batches are used.
     """
 

@@ -39,7 +39,7 @@ class VAEGAN(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """-log N(f(x); features, I) without its constant: half the squared error in the critic's features, in nats.
 
-        Equation eq-avae-feature-error; Larsen et al. (2016), equations 7 and 8.
+        Equation eq-avae-feature-error; Larsen et al. (2016).
         """
         with torch.no_grad():
             target = self.critic.body(x)

@@ -68,7 +68,7 @@ def batch_total_correlation(q: Normal, z: Float[Tensor, "batch latents"], n: int
 
     Of N images the one that z came from is known, the others of the batch stand for the rest:
     q(z) ~ 1/N q(z | own) + (N - 1) / (N (B - 1)) sum over the others (eq-beta_vae-stratified), unbiased for q(z) and for each
-    q(z_j); minibatch stratified sampling, Chen et al. (2018), appendix C.2, with equal weights. The logarithms are biased, less
+    q(z_j); minibatch stratified sampling, Chen et al. (2018), with equal weights. The logarithms are biased, less
     so for large batches: estimates are for training, `rate_parts` is for measuring. Where several processes share a batch,
     it is the whole one. Raises ValueError for a batch of one, and for n below the batch.
     """

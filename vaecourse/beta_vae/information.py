@@ -49,7 +49,7 @@ def posterior_information(
     """I(z_j; v_k) in nats, z_j drawn from the posterior of its image: no bins (eq-beta_vae-posterior-information).
 
     The mean of log q(z_j | v_k) - log q(z_j), both exact mixtures of the n posteriors, over `draws` codes of each image: Chen
-    et al. (2018), section 4.1. Monte Carlo noise, no bias; n^2 densities a latent, chunk x n at once. It measures what a draw
+    et al. (2018). Monte Carlo noise, no bias; n^2 densities a latent, chunk x n at once. It measures what a draw
     tells; a posterior mean tells more. Errors as of `mutual_information`, and for draws < 1.
     """
     mu, indices = checks.codes_and_values(q.mu, factors)
@@ -91,7 +91,7 @@ def mig(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], bi
     """The mutual information gap: mean over factors of (I best - I second) / H(v_k), from 0 to 1 (eq-beta_vae-mig).
 
     1: each factor is known by one latent, and by no other. Nothing is said of a latent that knows two factors. Chen et al.
-    (2018), equation 6, who take `posterior_information`: (gap(posterior_information(q, v)) / entropies(v)).mean(). Here codes
+    (2018), who take `posterior_information`: (gap(posterior_information(q, v)) / entropies(v)).mean(). Here codes
     are binned. Errors as of `mutual_information`, and for one latent.
     """
     checks.codes_and_values(codes, factors, least=2)
@@ -109,7 +109,7 @@ def modularity(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factor
 def modularity_of(information: Float[Tensor, "latents factors"]) -> float:
     """The mean over latents of 1 - sum of squared informations beside the largest / ((factors - 1) largest^2).
 
-    Equation eq-beta_vae-modularity; Ridgeway and Mozer (2018), section 3.1. Latents with no information at all are left out,
+    Equation eq-beta_vae-modularity; Ridgeway and Mozer (2018), section 3. Latents with no information at all are left out,
     and without any other the score is 0. A factor that no latent knows does not lower it. Raises ValueError for one factor,
     with which every latent is modular.
     """

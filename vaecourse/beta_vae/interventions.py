@@ -56,7 +56,7 @@ def beta_vae_score(
 
     A trial: `pairs` of rows, each pair alike in factor k and otherwise independent; its features are the mean |difference| of
     each latent, standardized. `trials` of each factor fit a logistic regression, as many others are classified. Higgins et al.
-    (2017), section 3. Two factors rotated by 30 degrees still score 1: only patterns that agree, as at 45 degrees, lower it.
+    (2017). Two factors rotated by 30 degrees still score 1: only patterns that agree, as at 45 degrees, lower it.
     Errors as of `mutual_information`, for one factor, and for pairs or trials < 1.
     """
     from sklearn.linear_model import LogisticRegression
@@ -84,9 +84,9 @@ def factor_vae_score(
 
     Equation eq-beta_vae-factor-score. A trial: `rows` rows alike in factor k; its vote is the latent of least variance, in
     units of its variance over the table.
-    `trials` of each factor say which factor each latent stands for, as many others are classified. Kim and Mnih (2018),
-    section 4. Latents that never vary have no vote, and codes with no other score 0; the paper leaves out what the model does
-    not use, here the caller may. Errors as of `mutual_information`, for one factor, and for rows < 2 or trials < 1.
+    `trials` of each factor say which factor each latent stands for, as many others are classified. Kim and Mnih (2018).
+    Latents that never vary have no vote, and codes with no other score 0; the paper leaves out what the model does not use,
+    here the caller may. Errors as of `mutual_information`, for one factor, and for rows < 2 or trials < 1.
     """
     codes, indices = checks.codes_and_values(codes, factors)
     groups = _in_turn(indices, trials)

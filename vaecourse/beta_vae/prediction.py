@@ -37,7 +37,7 @@ def sap(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], ca
 
     How much one latent tells: the squared correlation for ordered factors, `interval_accuracy` for those whose numbers are in
     `categorical`. From 0 to 1; a categorical factor adds at most 1 - 1 / values. Equation eq-beta_vae-sap; Kumar, Sattigeri and
-    Balakrishnan (2018), section 3. Errors as of `mutual_information`, for one latent, and for a number that is no factor's.
+    Balakrishnan (2018). Errors as of `mutual_information`, for one latent, and for a number that is no factor's.
     """
     codes, indices = checks.codes_and_values(codes, factors, least=2)
     if not all(0 <= k < len(indices) for k in categorical):

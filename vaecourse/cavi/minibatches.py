@@ -23,7 +23,7 @@ class StochasticStep:
 
 
 def step_size(step: int, tau: float, kappa: float) -> float:
-    """rho_t = (t + tau)^-kappa, t = 1, 2, ... (eq-cavi-step-size). Hoffman et al. (2013), equation 26.
+    """rho_t = (t + tau)^-kappa, t = 1, 2, ... (eq-cavi-step-size). Hoffman et al. (2013).
 
     Raises ValueError unless tau >= 0 and 1/2 < kappa <= 1: then the sum of rho_t diverges and the sum of its squares
     converges, so that the noise dies away but not the progress (Robbins and Monro, 1951).
@@ -46,9 +46,8 @@ def stochastic(
 
     A step finds the batch's q(z), scales its sums of features to the whole data, and moves a share rho_t of the way there.
     The sums plus the prior are q's natural parameters, and the way is the natural gradient; with all data in the batch and
-    rho = 1 the step is a sweep of coordinate ascent. Hoffman et al. (2013), figure 4. Batches come from shuffled passes over
-    the data. Raises ValueError for a batch_size outside 1 to n. Nothing waits for the
-    device, if the generator is there.
+    rho = 1 the step is a sweep of coordinate ascent. Hoffman et al. (2013). Batches come from shuffled passes over the
+    data. Raises ValueError for a batch_size outside 1 to n. Nothing waits for the device, if the generator is there.
     """
     if not 1 <= batch_size <= model.n:
         raise ValueError(f"batch_size must lie between 1 and the {model.n} data points, got {batch_size}")

@@ -37,7 +37,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Generator:
-    """A generator f and its dual f*(t) = t f(1 / t) (eq-fvi-dual; Wan, Li and Hovakimyan, 2020, section 2).
+    """A generator f and its dual f*(t) = t f(1 / t) (eq-fvi-dual; Wan, Li and Hovakimyan, 2020).
 
     `alpha`: where D_f(q || p) is an increasing function of Renyi's D_alpha(q || p), that alpha; None elsewhere.
     """

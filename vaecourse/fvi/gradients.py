@@ -74,7 +74,7 @@ def reparameterized(
     infinite (inclusive KL, alpha < 0) some of that is left: take many draws, or `score_function`, which has no such term.
 
     Where f* is a power that explodes at w = 0 (alpha > 1, few digits), `renyi_loss` has the same minimizer and cannot overflow.
-    Wan, Li and Hovakimyan (2020), section 3.
+    Wan, Li and Hovakimyan (2020).
     """
     log_w = log_weights(log_joint, q, draws, generator)
     if log_scale is not None:
@@ -95,7 +95,7 @@ def score_function(
 
     f'(1 / w) = f*(w) - w f*'(w); f*(w) alone is right for f* = -log only. Parameters of log_joint get their gradient, too.
     For alpha > 1 the coefficient explodes where w is small, and may overflow: go along the draws there.
-    Wan, Li and Hovakimyan (2020), section 3.
+    Wan, Li and Hovakimyan (2020).
     """
     log_p, log_q = log_densities(log_joint, q, draw(q, draws, generator).detach())
     log_w = log_p - log_q.detach()

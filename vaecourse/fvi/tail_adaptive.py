@@ -13,7 +13,7 @@ def tail_weights(log_w: Float[Tensor, "draws *batch"], beta: float = -1.0) -> Fl
     """F(w)^beta, normalized over the draws, F(w) being the share of draws whose weight is at least w (eq-fvi-tail-weights).
 
     Depends on the order of the weights alone; the heaviest of n draws counts n^-beta times the lightest. beta = 0: all alike,
-    the exclusive KL. Wang, Liu and Liu (2018), algorithm 1. Raises ValueError for beta outside [-1, 0].
+    the exclusive KL. Wang, Liu and Liu (2018). Raises ValueError for beta outside [-1, 0].
     """
     check_draws(log_w)
     if not -1 <= beta <= 0:

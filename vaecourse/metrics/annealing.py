@@ -107,7 +107,7 @@ def ais(
     chains: int = 16,
     temperatures: int = 200,
 ) -> Evidence:
-    """Estimate log p(x) of each data point by `chains` annealed chains (eq-metrics-ais; Neal, 2001, section 2).
+    """Estimate log p(x) of each data point by `chains` annealed chains (eq-metrics-ais; Neal, 2001).
 
     `start` is over (batch, latents). With one temperature no chain moves, and the estimate is the importance-weighted bound.
     The steps of the Hamiltonian transitions are found for each data point and temperature by chains that are then thrown

@@ -19,7 +19,7 @@ BLOCK = 1024  # rows of a kernel matrix held at once
 def frechet_distance(a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"]) -> float:
     """The squared Fréchet distance between the Gaussians of the two samples' means and covariances.
 
-    Equation eq-metrics-frechet; Heusel et al. (2017), equation 6; Dowson and Landau (1982). In squared units of the
+    Equation eq-metrics-frechet; Heusel et al. (2017); Dowson and Landau (1982). In squared units of the
     features. The estimate is biased upwards, by a term that falls as 1 / n (`frechet_bias`): compare samples of one size
     only. Raises ValueError where a sample has no more rows than features (its covariance would be singular), or is not
     finite.

@@ -124,7 +124,7 @@ def perceptual_distance(
     """How far image a_i looks from image b_i: one number a pair, differentiable (eq-metrics-perceptual).
 
     At each position of each layer the activations are scaled to unit length across channels; squared distances are averaged
-    over positions and summed over layers: LPIPS (Zhang et al., 2018, equation 1) with all its channel weights one. `layers`
+    over positions and summed over layers: LPIPS (Zhang et al., 2018) with all its channel weights one. `layers`
     gives a list of activations, (n, channels, *positions): `classifier.layers`, or those of a larger network.
     """
     if a.shape != b.shape:

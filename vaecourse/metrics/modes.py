@@ -74,7 +74,7 @@ def precision_recall(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"],
     """The share of fakes on the manifold of the real, and the share of the real on that of the fakes.
 
     A sample's manifold is the union of balls around its points, each as wide as the way to the k-th nearest other point
-    (eq-metrics-precision-recall; Kynkäänniemi et al., 2019, equations 1 and 2). Raises ValueError where a sample has no
+    (eq-metrics-precision-recall; Kynkäänniemi et al., 2019). Raises ValueError where a sample has no
     more than k points, or is not finite.
     """
     real, fake = _neighbors(real, fake, k)

@@ -62,7 +62,7 @@ class EBM(nn.Module):
     def potential(self, eps: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """U(eps) = E(T(eps)) + |eps|^2 / 2 in nats, one a chain (eq-vaebm-eps-potential).
 
-        Xiao et al. (2021), section 3.1. E is the network in training, and the average of its weights after it.
+        Xiao et al. (2021). E is the network in training, and the average of its weights after it.
         """
         energy = self.energy if self.training else self.average
         return energy(self.transform(eps)) + 0.5 * (eps**2).sum(-1)
