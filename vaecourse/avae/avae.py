@@ -7,7 +7,7 @@ images that the encoder would give this code, which is
     L_G = E[-log q(z | x_G)] + KL(p_G || p_data) + H(p_G) + E_p(z) log q(z),
 
 q(z) being the encoder's aggregate. The first term is a cost in codes, the second is read off the critic, the third is left
-out (to make it small would sharpen modes), and the last does not depend on G.
+out (to make it small would sharpen modes), and the last does not depend on G (eq-avae-generator-loss).
 """
 
 import torch
@@ -26,7 +26,7 @@ class AVAE(nn.Module):
     generator: (batch, latents + noise) -> (batch, pixels), `noise` being the width of z_a. Who learns from what follows from
     the sum: D from L_vae, G from L_G, and E from L_vae and from the cost of codes in L_G, which asks it to find again the code
     of a generated image. E_p(z) log q(z), which is constant for G alone, is not in the loss: nobody can compute it, and it
-    would reward E for an aggregate that misses the prior.
+    would reward E for an aggregate that misses the prior (eq-avae-constant).
     """
 
     def __init__(self, vae: VAE, generator: nn.Module, critic: Critic, noise: int, weight: float = 1.0):
@@ -75,7 +75,11 @@ class AVAE(nn.Module):
     def reconstruct(
         self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None
     ) -> Float[Tensor, "batch pixels"]:
-        """The generator at the code's mean, with a z_a of its own; the decoder's is `vae.reconstruct(x)`."""
+        """The generator at the code's mean, with a z_a of its own.
+
+        The decoder's, `vae.reconstruct(x)`, is under squared error at best the mean of the images that share the code
+        (eq-avae-conditional-mean).
+        """
         return self.generate(self.vae.encode(x).mean, generator)
 
     @torch.no_grad()
