@@ -17,6 +17,10 @@ COURSE_SEED = "VAECOURSE_SEED"
 """The environment variable with the course's own seed for the inputs of hidden tests; unset, it is 0."""
 
 
+STUDENT = "VAECOURSE_STUDENT"
+"""The environment variable with the student's name, while a submission is graded."""
+
+
 class Mistake(AssertionError):
     """A wrong answer, with a message for the student. A notebook shows the message without a traceback."""
 
@@ -94,9 +98,10 @@ def close(a: Tensor, b: Tensor) -> Tensor:
 
 
 def tensor(value) -> Tensor | None:
-    """The value as numbers in double precision; None where it is not numbers."""
+    """The value as numbers in double precision; None where it is not real numbers."""
     try:
-        return torch.as_tensor(value).detach().cpu().double()
+        numbers = torch.as_tensor(value).detach().cpu()
+        return None if numbers.is_complex() else numbers.double()
     except (TypeError, ValueError, RuntimeError):
         return None
 

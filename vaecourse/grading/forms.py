@@ -46,9 +46,9 @@ check = checks.Check.loads(r"""
 """)'''
 
 
-def assignments() -> list[Assignment]:
-    """All assignments of the book, read from their sources."""
-    return [read(folder) for folder in sorted(SOURCES.iterdir()) if folder.is_dir()]
+def assignments(sources: Path = SOURCES) -> list[Assignment]:
+    """All assignments in a folder, read from their sources: the book's."""
+    return [read(folder) for folder in sorted(sources.iterdir()) if folder.is_dir()]
 
 
 def source(assignment: Assignment) -> NotebookNode:

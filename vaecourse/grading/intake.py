@@ -316,7 +316,7 @@ def _unreadable(error: OSError) -> str:
 
 
 def _entries(archive: zipfile.ZipFile) -> list[_File]:
-    """All files in a zip. What is wrong with one is its `problem`."""
+    """All files in a zip, in its order. What is wrong with one is its `problem`."""
     unpacked = 0
 
     @contextmanager
@@ -525,11 +525,11 @@ def _take(file: _File, wanted: Submission, submitted: Path) -> Submission:
 
 def _write(path: Path, data: bytes, submitted: Path) -> None:
     """Put data in place at once, or not at all; leave a file alone that has them already."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.parent.resolve() != submitted.resolve() / path.parent.relative_to(submitted):
         raise ValueError(f"{path.parent} leads out of {submitted} by a symbolic link. Remove the link.")
     if path.is_file() and not path.is_symlink() and path.read_bytes() == data:
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     with partial.open("xb") as stream:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Mark:
-    """One graded cell. `earned` is None while a person has yet to give the points; `message` is for the student, "" if all is well.
+    """One graded cell. `earned` is None while a person has yet to give the points; `message` is the student's, "" if all is well.
 
     `mistake` names the known wrong answer that the message comes from, as in "no_half"; else it is "".
     """
@@ -15,7 +15,7 @@ class Mark:
     cell: str
     exercise: str
     points: int
-    earned: int | None
+    earned: float | None
     message: str = ""
     mistake: str = ""
 
@@ -24,8 +24,9 @@ class Mark:
 class Marks:
     """All marks of a submission, in the assignment's order.
 
-    `notes` say, in sentences, what happened to the submission beyond its answers: a changed test that was restored, a limit that
-    was reached, a file that is no notebook. `seconds` is the wall time of the grading.
+    `notes` say, in sentences, what happened to the submission beyond its answers: a changed test that was restored, a limit
+    that was reached, a file that is no notebook. `seconds` is the wall time of the grading. `key` identifies all that the marks
+    depend on; while it is the same, nothing is graded again.
     """
 
     assignment: str
@@ -33,9 +34,10 @@ class Marks:
     marks: tuple[Mark, ...]
     notes: tuple[str, ...] = field(default=())
     seconds: float = 0.0
+    key: str = ""
 
     @property
-    def earned(self) -> int:
+    def earned(self) -> float:
         """The points given so far."""
         return sum(mark.earned or 0 for mark in self.marks)
 

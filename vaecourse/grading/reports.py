@@ -31,7 +31,7 @@ from vaecourse.grading.marks import Mark, Marks
 LINES, CHARACTERS = 300, 20_000  # of one text on a page: what is more is left out of its middle
 OUTPUTS = 20  # of one cell
 COLORED_LINE = 1_000  # characters
-PICTURE_BYTES, PICTURE_PIXELS = 2_000_000, 16_000_000
+PICTURE_CHARACTERS, PICTURE_PIXELS = 3_000_000, 16_000_000  # in base64: 2.25 MB
 BELOW = 0.5  # the share of the points below which a class report names a student
 MESSAGES = 15  # that no known mistake explains, in a class report
 BINS = 10
@@ -194,7 +194,7 @@ def _outputs(cell: NotebookNode) -> Iterator[dict]:
 
 def _picture(encoded: str, media: str) -> Markup | None:
     """A picture as the source of an <img>; None where it is not what it claims to be, or is too large."""
-    if not encoded or len(encoded) > 1.5 * PICTURE_BYTES:
+    if not encoded or len(encoded) > PICTURE_CHARACTERS:
         return None
     try:
         data = b64decode("".join(encoded.split()), validate=True)
@@ -205,7 +205,7 @@ def _picture(encoded: str, media: str) -> Markup | None:
         image.verify()
     except Exception:  # a reader of pictures that is given any bytes at all may raise anything
         return None
-    if len(data) > PICTURE_BYTES or width * height > PICTURE_PIXELS:
+    if width * height > PICTURE_PIXELS:
         return None
     return Markup(f"data:{media};base64,{b64encode(data).decode()}")
 

@@ -71,4 +71,4 @@ def in_words(error: NotebookNode) -> str:
     """An error of a test, for the student: a check's own words as they are."""
     if error.ename == "NotImplementedError":
         return "nothing is written here yet"
-    return error.evalue if error.ename == "Mistake" else f"{error.ename}: {error.evalue}"
+    return error.evalue if error.ename in ("Mistake", "StudentError") else f"{error.ename}: {error.evalue}"

@@ -1,0 +1,204 @@
+"""Plain data between the student's kernel and the judge: numbers, text, lists, dictionaries, arrays, tensors, and nothing else.
+
+No pickle: what comes back is rebuilt here from JSON and raw numbers, so that it is what it claims to be. Anything else arrives
+as an `Opaque` of its type's name, of which a check says that it is no tensor and no number.
+"""
+
+import base64
+import json
+import math
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+ITEMS_AT_MOST = 1_000_000
+DEPTH_AT_MOST = 40
+CHARACTERS_AT_MOST = 8_000_000
+"""What one answer may hold: entries of lists and dictionaries, levels of nesting, characters of JSON (tensors in base64)."""
+
+AXES_AT_MOST = 16
+NUMBERS = {np.dtype(name).str for name in ("?", *"bhilBHIL", *"efd", *"FD")}  # NumPy's types of numbers, as it writes them
+WORDS_OF_AN_ERROR = 2_000
+CUT = "\n[the rest of the output is cut]\n"
+
+
+class Opaque:
+    """Stands for a value that is no plain data. Its class has the name of the value's type."""
+
+
+class _Room:
+    """Counts the parts of an answer, on its way out and on its way in. Raises ValueError where it holds too much."""
+
+    def __init__(self):
+        self.left = ITEMS_AT_MOST
+
+    def take(self, depth: int) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError(f"more than {ITEMS_AT_MOST:,} entries")
+        if depth > DEPTH_AT_MOST:
+            raise ValueError(f"lists or dictionaries more than {DEPTH_AT_MOST} deep")
+
+
+def encode(value) -> str:
+    """The value as JSON. Raises ValueError where it holds too much."""
+    text = json.dumps(_mark(value, _Room(), 0))
+    if len(text) > CHARACTERS_AT_MOST:
+        raise ValueError(f"more than {CHARACTERS_AT_MOST:,} characters of data")
+    return text
+
+
+def _mark(value, room: _Room, depth: int):
+    room.take(depth)
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, torch.Tensor):
+        array = value.detach().cpu()
+        return {"tensor": _raw((array.float() if array.dtype == torch.bfloat16 else array).numpy())}
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.str in NUMBERS:
+        return {"array": _raw(np.asarray(value))}
+    if isinstance(value, list | tuple):
+        return {"tuple" if isinstance(value, tuple) else "list": [_mark(item, room, depth + 1) for item in value]}
+    if isinstance(value, Mapping):
+        return {"dict": [[_mark(key, room, depth + 1), _mark(item, room, depth + 1)] for key, item in value.items()]}
+    return {"opaque": type(value).__name__}
+
+
+def _raw(array: np.ndarray) -> list:
+    if array.nbytes > CHARACTERS_AT_MOST:
+        raise ValueError(f"a tensor of {array.nbytes:,} bytes")
+    return [array.dtype.str, list(array.shape), base64.b64encode(array.tobytes()).decode()]
+
+
+def decode(text: str):
+    """The value that `encode` wrote. Raises ValueError for any other text."""
+    if len(text) > CHARACTERS_AT_MOST:
+        raise ValueError(f"more than {CHARACTERS_AT_MOST:,} characters of data")
+    try:
+        return _value(json.loads(text), _Room(), 0)
+    except (RecursionError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"not plain data: {error}") from error
+
+
+def _value(part, room: _Room, depth: int):
+    room.take(depth)
+    if isinstance(part, list):
+        raise ValueError("a list without its mark")
+    if not isinstance(part, dict):
+        return part
+    ((kind, content),) = part.items()
+    if kind == "tensor":
+        return torch.from_numpy(_array(*content))
+    if kind == "array":
+        return _array(*content)
+    if kind in ("list", "tuple"):
+        return (list if kind == "list" else tuple)(_value(item, room, depth + 1) for item in content)
+    if kind == "dict":
+        return {_value(key, room, depth + 1): _value(item, room, depth + 1) for key, item in content}
+    if kind == "opaque":
+        return _opaque(content if isinstance(content, str) and len(content) < 60 and content.isidentifier() else "object")()
+    raise ValueError(f"unknown mark {str(kind)[:60]!r}")
+
+
+@lru_cache(100)
+def _opaque(name: str) -> type[Opaque]:
+    return type(name, (Opaque,), {})
+
+
+def _array(dtype: str, shape: list[int], data: str) -> np.ndarray:
+    if (
+        dtype not in NUMBERS
+        or len(shape) > AXES_AT_MOST
+        or not all(type(n) is int and 0 <= n <= CHARACTERS_AT_MOST for n in shape)
+    ):
+        raise ValueError("an array of something else than numbers")
+    raw = base64.b64decode(data, validate=True)
+    if len(raw) != math.prod(shape) * np.dtype(dtype).itemsize:
+        raise ValueError("an array whose size is not that of its data")
+    return np.frombuffer(raw, dtype).reshape(shape).copy()
+
+
+# In the student's kernel
+
+
+def limit_output(characters: int) -> None:
+    """Let each stream take so many characters in a cell, and no more: a loop that prints must not drown the kernel."""
+    from ipykernel.iostream import OutStream
+    from IPython import get_ipython
+
+    write, left = OutStream.write, {}
+
+    def write_what_fits(stream: OutStream, text: str) -> int:
+        room = left.setdefault(stream.name, characters)
+        left[stream.name] = room - len(text)
+        if room > 0:
+            write(stream, text if len(text) < room else text[:room] + CUT)
+        return len(text)
+
+    OutStream.write = write_what_fits
+    for stream in (sys.stdout, sys.stderr):
+        vars(stream).pop("write", None)  # IPython leaves the old method there
+    get_ipython().events.register("pre_run_cell", lambda info: left.clear())
+
+
+class _Reply(str):
+    """A text that the kernel shows as it is, without quotes around it."""
+
+    __repr__ = str.__str__
+
+
+def serve(names: dict, request: str) -> str:
+    """Answer a request of the judge from the student's names: {"look": names} or {"call": name, "args": ..., "kwargs": ...}."""
+    try:
+        request = decode(request)
+        if "look" in request:
+            seen = {name: names[name] for name in request["look"] if name in names}
+            return _Reply(encode({"ok": {name: [callable(v), None if callable(v) else v] for name, v in seen.items()}}))
+        return _Reply(encode({"ok": names[request["call"]](*request["args"], **request["kwargs"])}))
+    except BaseException as error:
+        return _Reply(encode({"error": [type(error).__name__, str(error)[:WORDS_OF_AN_ERROR]]}))
+
+
+# In the judge
+
+
+class StudentError(Exception):
+    """What the student's code raised, or why there is no answer, in words for the student."""
+
+
+KNOWN_ERRORS = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    ZeroDivisionError,
+)
+"""Raised in the judge as what they are, so that a test can ask for them; another could change the test's own course."""
+
+
+def answer(text: str):
+    """The value in a reply of `serve`. Raises what the student's code raised; StudentError where the reply is no plain data."""
+    try:
+        reply = decode(text)
+        ((kind, content),) = reply.items()
+        if kind == "ok":
+            return content
+        name, words = content
+        name, words = clean(str(name)[:60]), clean(str(words)[:WORDS_OF_AN_ERROR])
+    except (ValueError, AttributeError, TypeError) as error:
+        raise StudentError(f"the answer cannot be used: {clean(str(error)[:WORDS_OF_AN_ERROR])}") from None
+    for known in KNOWN_ERRORS:
+        if known.__name__ == name:
+            raise known(words)
+    raise StudentError(f"{name}: {words}")
+
+
+def clean(text: str) -> str:
+    """The text without what no file and no page can hold: halves of characters, control characters."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
