@@ -45,6 +45,13 @@ def of_kind(name: str, kind: int) -> zipfile.ZipInfo:
     return info
 
 
+def odd(name: str) -> zipfile.ZipInfo:
+    """An entry whose name is written as it is, zero bytes and all."""
+    info = zipfile.ZipInfo("x")
+    info.filename = name
+    return info
+
+
 def encrypted(data: bytes) -> bytes:
     """The zip, with the flag of its only entry set: in the entry and in the list."""
     data = bytearray(data)
@@ -175,6 +182,15 @@ def test_several_assignments_come_sorted_by_assignment_then_student(handed_in, s
     assert [*taken(source, submitted)] == [("ada", "07_vae"), ("bob", "07_vae"), ("ada", "08_flow"), ("bob", "08_flow")]
 
 
+def test_a_stray_path_does_not_hide_the_folder_around_everything(tmp_path, submitted):
+    (tmp_path / "source.zip").write_bytes(
+        packed({"class/ada/07_vae.ipynb": ADA, "class/bob/07_vae.ipynb": BOB, "../07_vae.ipynb": BOB})
+    )
+    found = collect(tmp_path / "source.zip", submitted, SLUGS)
+    assert [each.student for each in found.submissions] == ["ada", "bob"]
+    assert len(found.unclear) == 1 and found.unclear[0].startswith("../07_vae.ipynb has a path")
+
+
 def test_one_student_alone_is_not_taken_for_a_folder_around_students(handed_in, submitted):
     assert taken(handed_in({"ada/07_vae/07_vae.ipynb": ADA}), submitted) == {("ada", "07_vae"): ADA}
 
@@ -248,6 +264,7 @@ def test_the_same_name_in_two_forms_of_unicode_is_one_person(handed_in, submitte
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.sampled_from(["", "1", "2"]), st.booleans()), unique=True, max_size=8))
 @example([("a", "1", False), ("A", "2", False), ("a-1", "", False), ("a", "1", True), ("a", "", False)])
+@example([("a", "", False), ("A", "", False)])
 @example([("x" * 300, "", False), ("x" * 301, "", False), ("..", "", False), ("-", "", False), ("\ud800", "", False)])
 def test_ids_are_safe_folder_names_and_no_two_are_the_same(people):
     ids = intake._ids([intake._Person(*person) for person in people])
@@ -292,7 +309,8 @@ def test_a_path_in_a_student_s_zip_cannot_make_it_another_student_s(handed_in, s
         ),
         ({"ada_1_9_07_vae.ipynb": BOB, "ada_1_10_07_vae (1).ipynb": ADA}, "ada_1_10_07_vae (1).ipynb", 1),
         ({"ada/07_vae (1).ipynb": BOB, "ada/07_vae.ipynb": ADA}, "ada/07_vae.ipynb", 1),
-        ({"ada/a/07_vae.ipynb": BOB, "ada/07_vae.ipynb": ADA}, "ada/07_vae.ipynb", 1),
+        ({"ada_1_9_07_vae-1.ipynb": BOB, "ada_1_8_07_vae-2.ipynb": ADA}, "ada_1_8_07_vae-2.ipynb", 0),
+        ({"ada/0/07_vae.ipynb": BOB, "ada/07_vae.ipynb": ADA}, "ada/07_vae.ipynb", 1),
         ({"ada/07_vae/b/07_vae.ipynb": BOB, "ada/07_vae/a/07_vae.ipynb": ADA}, "ada/07_vae/a/07_vae.ipynb", 1),
         ({"ada/a.zip": packed({"07_vae.ipynb": BOB}), "ada/x/07_vae.ipynb": ADA}, "ada/x/07_vae.ipynb", 1),
         ({"ada/a.zip": packed({"07_vae-2.ipynb": ADA}), "ada/07_vae.ipynb": BOB}, "ada/a.zip/07_vae-2.ipynb", 0),
@@ -423,8 +441,8 @@ def test_a_linked_folder_is_not_entered(tmp_path, submitted):
     ]
 
 
-@pytest.mark.parametrize("where", ["file", "folder"])
-def test_a_link_put_there_after_the_folder_was_listed_is_not_followed(where, tmp_path, submitted, monkeypatch):
+@pytest.mark.parametrize("where", ["file", "folder", "fifo"])
+def test_a_link_or_fifo_put_there_after_the_folder_was_listed_is_not_read(where, tmp_path, submitted, monkeypatch):
     source = folder(tmp_path / "source", {"ada/x/07_vae.ipynb": ADA})
     elsewhere = folder(tmp_path / "elsewhere", {"07_vae.ipynb": b"secret"})
     listed = intake._checked
@@ -434,6 +452,9 @@ def test_a_link_put_there_after_the_folder_was_listed_is_not_followed(where, tmp
         (source / "ada" / "x").rename(tmp_path / "away")
         if where == "folder":
             (source / "ada" / "x").symlink_to(elsewhere)
+        elif where == "fifo":
+            (source / "ada" / "x").mkdir()
+            os.mkfifo(source / "ada" / "x" / "07_vae.ipynb")
         else:
             (source / "ada" / "x").mkdir()
             (source / "ada" / "x" / "07_vae.ipynb").symlink_to(elsewhere / "07_vae.ipynb")
@@ -441,7 +462,15 @@ def test_a_link_put_there_after_the_folder_was_listed_is_not_followed(where, tmp
 
     monkeypatch.setattr(intake, "_checked", swapped)
     submission, _ = only(source, submitted)
-    assert submission.notebook is None and submission.problem
+    assert submission.notebook is None
+    told = {"file": "is a symbolic link", "folder": "cannot be read", "fifo": "is no ordinary file"}
+    assert told[where] in submission.problem
+
+
+def test_very_deep_folders_are_not_entered(tmp_path, submitted):
+    source = folder(tmp_path / "source", {"ada/" + "x/" * 20 + "07_vae.ipynb": ADA, "bob/07_vae.ipynb": BOB})
+    submission, unclear = only(source, submitted)
+    assert submission.student == "bob" and len(unclear) == 1 and "lies more than 16 folders deep" in unclear[0]
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path, submitted, monkeypatch):
@@ -495,12 +524,20 @@ TRICKS = {
     "an absolute path": (packed({"/tmp/07_vae.ipynb": ADA}), "has a path"),
     "a path upwards": (packed({"a/../../07_vae.ipynb": ADA}), "has a path"),
     "backslashes": (packed({"..\\..\\07_vae.ipynb": ADA}), "has a path"),
+    "a zero byte": (packed([(odd("07_vae.ipynb\0.txt"), ADA)]), "has a path"),
     "a drive": (packed({"C:/07_vae.ipynb": ADA}), "has a path"),
     "deep folders": (packed({"x/" * 40 + "07_vae.ipynb": ADA}), "lies more than 16 folders deep"),
     "a zip in a zip": (packed({"07_vae.zip": packed({"07_vae.ipynb": ADA})}), "is a zip in a zip"),
 }
 
-FORGED = {"a size that lies", "a password", "damage", "another method", "a zip in a zip"}  # nothing that names can carry over
+FORGED = {
+    "a size that lies",
+    "a password",
+    "damage",
+    "another method",
+    "a zero byte",
+    "a zip in a zip",
+}  # nothing that names can carry over
 
 
 @pytest.mark.parametrize("trick", TRICKS)
@@ -606,16 +643,10 @@ def test_no_name_in_a_zip_makes_a_file_outside_of_the_folder_for_submissions(tmp
     assert len(bob) == 1
 
 
-def odd(name: str) -> zipfile.ZipInfo:
-    """An entry whose name is written as it is, zero bytes and all."""
-    info = zipfile.ZipInfo("x")
-    info.filename = name
-    return info
-
-
 def test_a_link_under_the_copies_is_not_written_through(tmp_path, submitted):
     source = folder(tmp_path / "source", {"ada/07_vae.ipynb": ADA})
-    elsewhere = folder(tmp_path / "elsewhere", {"07_vae.ipynb": b"mine", "07_vae/x": b""})
+    elsewhere = folder(tmp_path / "elsewhere", {"07_vae.ipynb": ADA})
+    mine = folder(tmp_path / "mine", {"partial": b"mine"}) / "partial"
     submitted.mkdir(parents=True)
     (submitted / "ada").symlink_to(elsewhere)
     with pytest.raises(ValueError, match="leads out of"):
@@ -623,10 +654,10 @@ def test_a_link_under_the_copies_is_not_written_through(tmp_path, submitted):
     (submitted / "ada").unlink()
     (submitted / "ada" / "07_vae").mkdir(parents=True)
     (submitted / "ada" / "07_vae" / "07_vae.ipynb").symlink_to(elsewhere / "07_vae.ipynb")
-    (submitted / "ada" / "07_vae" / ".07_vae.ipynb.partial").symlink_to(elsewhere / "07_vae.ipynb")
+    (submitted / "ada" / "07_vae" / ".07_vae.ipynb.partial").symlink_to(mine)
     submission, _ = only(source, submitted)
     assert submission.notebook.read_bytes() == ADA and not submission.notebook.is_symlink()
-    assert (elsewhere / "07_vae.ipynb").read_bytes() == b"mine"
+    assert [path.name for path in elsewhere.iterdir()] == ["07_vae.ipynb"] and mine.read_bytes() == b"mine"
 
 
 # Nothing to take
@@ -659,9 +690,14 @@ def test_a_source_with_nothing_to_take_is_refused_with_what_was_found_and_expect
         assert expected in str(caught.value)
 
 
-def test_a_damaged_source_is_refused(tmp_path, submitted):
-    data = packed({"ada/07_vae.ipynb": ADA})
-    (tmp_path / "source.zip").write_bytes(data.replace(b"PK\x01\x02", b"PK\x01\x03"))
+@pytest.mark.parametrize(
+    "right, wrong",
+    [(b"PK\x01\x02", b"PK\x01\x03"), (b"\xc3\xab/", b"\xff\xff/"), (b"PK\x01\x02\x14\x03\x14", b"PK\x01\x02\x14\x03\xff")],
+)
+def test_a_damaged_source_is_refused(right, wrong, tmp_path, submitted):
+    data = packed({"Zoë/07_vae.ipynb": ADA})
+    assert right in data
+    (tmp_path / "source.zip").write_bytes(data.replace(right, wrong))
     with pytest.raises(ValueError, match="is a damaged zip"):
         collect(tmp_path / "source.zip", submitted, SLUGS)
 

@@ -352,7 +352,7 @@ def _entries(archive: zipfile.ZipFile) -> list[_File]:
         problem = ""
         if name.startswith("/") or ".." in parts or re.search(r"[\\\x00]|^[A-Za-z]:", name):
             # What is left of the path is good enough for a message.
-            parts, problem = (re.split(r"[/\\]", name.replace("\x00", ""))[-1],), PATH
+            parts, problem = (re.split(r"[/\\]", name.partition("\x00")[0])[-1],), PATH
         elif notebook:
             parts, problem = parts[:notebook], FOLDER
         elif name.endswith("/") or not parts:
