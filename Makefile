@@ -5,12 +5,13 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := .venv/installed
+COURSE ?= course
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint lab bench clean
+.PHONY: help install book test lint lab release grade formgrader bench clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 install: $(INSTALLED) ## make .venv with the exact requirements; an environment that is there is kept and completed
 
@@ -36,6 +37,16 @@ lint: $(INSTALLED) ## the style of the code
 
 lab: $(INSTALLED) ## open the labs in JupyterLab
 	$(BIN)/jupyter lab notebooks
+
+release: $(INSTALLED) ## pack what students need: COURSE/exercises.zip (COURSE=course)
+	$(BIN)/python -m vaecourse.grading release --course "$(COURSE)"
+
+grade: $(INSTALLED) ## grade the notebooks in a folder or zip: make grade SUBMISSIONS=... (COURSE=course)
+	@test -n "$(SUBMISSIONS)" || { echo "Say where the submissions are: make grade SUBMISSIONS=folder-or-zip"; exit 1; }
+	$(BIN)/python -m vaecourse.grading grade --course "$(COURSE)" "$(SUBMISSIONS)"
+
+formgrader: $(INSTALLED) ## open formgrader, to grade written answers (COURSE=course)
+	$(BIN)/python -m vaecourse.grading formgrader --course "$(COURSE)"
 
 bench: $(INSTALLED) ## time the package beside bare loops and its peers, which it installs; time the set-up, the book, the tests
 	$(PIP) -c requirements.txt --no-build-isolation -e ".[bench]"

@@ -1,6 +1,7 @@
 """The commands of the graded exercises."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -28,7 +29,37 @@ def check(notebook: Path) -> None:
     print(report(notebook))
 
 
-def main() -> None:
+def release(course: Path) -> None:
+    """Pack what students need into one zip."""
+    from vaecourse.grading.release import pack
+
+    print(f"{pack(course)}: for the students. The course's settings are in {course / 'course.toml'}.")
+
+
+def grade(course: Path, submissions: Path) -> int:
+    """Grade the submissions; 1 where something went wrong that is no student's fault, or where a file belongs to nobody."""
+    from vaecourse.grading.course import grade
+
+    done = grade(course, submissions)
+    print(f"{done.submissions} submissions, {done.anew} of them new or changed.")
+    print(f"Points: {course / 'grades.csv'}. For the students: {course / 'feedback'}. For you: {course / 'report'}.")
+    for sentence in (*done.unclear, *done.failed):
+        print(f"- {sentence}", file=sys.stderr)
+    return int(bool(done.failed or done.unclear))
+
+
+def formgrader(course: Path) -> None:
+    """Open nbgrader's formgrader on the course, to grade what a person must."""
+    from vaecourse.grading.gradebook import CONFIG
+
+    if not (course / CONFIG).exists():
+        raise ValueError(f"{course} is no course yet: there is no {CONFIG} in it. Grade something first.")
+    os.chdir(course)  # where nbgrader reads its configuration
+    command = [sys.executable, "-m", "jupyter", "lab", "--LabApp.default_url=/formgrader"]
+    os.execv(command[0], command)
+
+
+def main() -> int:
     """Read the command line and run the command."""
     parser = argparse.ArgumentParser(prog="python -m vaecourse.grading", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -37,15 +68,25 @@ def main() -> None:
     instructor.add_argument("folder", type=Path, help="where to: a new folder, or nbgrader's course")
     student = commands.add_parser("check", help="run a student's notebook and print the points of its visible tests")
     student.add_argument("notebook", type=Path)
-    arguments = parser.parse_args()
+    for name, words in (
+        ("release", "pack what the students need into one zip"),
+        ("grade", "grade a folder or zip of submissions"),
+        ("formgrader", "open formgrader, for what a person must grade"),
+    ):
+        command = commands.add_parser(name, help=words)
+        command.add_argument("--course", type=Path, default=Path("course"), help="the course's folder (default: course)")
+        if name == "grade":
+            command.add_argument("submissions", type=Path)
+    given = vars(parser.parse_args())
+    name = given.pop("command")
+    run = {"build": build, "instructor": build, "check": check, "release": release, "grade": grade, "formgrader": formgrader}
     try:
-        if arguments.command == "check":
-            check(arguments.notebook)
-        else:
-            build(getattr(arguments, "folder", None))
-    except (ValueError, OSError) as error:
+        return run[name](**given) or 0
+    except KeyboardInterrupt:
+        sys.exit("Stopped. What was done is kept: the same command goes on.")
+    except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"{error}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from nbconvert.filters import clean_html, markdown2html
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.apps import NbGraderAPI
@@ -25,6 +26,7 @@ c.CourseDirectory.root = {root!r}
 c.CourseDirectory.course_id = {name!r}
 c.Autograde.sanitize_preprocessors = ["vaecourse.grading.gradebook.NotHere"]
 c.GenerateFeedback.preprocessors = ["vaecourse.grading.gradebook.NotHere"]
+c.HTMLExporter.filters = {{"markdown2html": "vaecourse.grading.gradebook.safe_markdown"}}
 '''
 
 
@@ -34,6 +36,11 @@ class NotHere(NbGraderPreprocessor):
     def preprocess(self, nb: NotebookNode, resources: dict):
         """Refuse."""
         raise RuntimeError("submissions are graded, and feedback is written, by `make grade`: nothing was done")
+
+
+def safe_markdown(source: str) -> str:
+    """A student's text as HTML, without scripts: formgrader shows it where the instructor is logged in."""
+    return clean_html(markdown2html(source))
 
 
 def release(course: Path, slug: str) -> None:

@@ -125,7 +125,7 @@ def rebuild(exam: Exam, submitted: NotebookNode) -> tuple[NotebookNode, list[str
 
 
 class Judge:
-    """Runs a rebuilt notebook's code cells, each where it belongs: set-up on both sides, tests here, all else in the sandbox."""
+    """Runs a rebuilt notebook's cells, each where it belongs: set-up on both sides, tests here, all else in the sandbox."""
 
     def __init__(self, exam: Exam, kernel: StudentKernel):
         self.kernel, self.namespace = kernel, {"__name__": "__main__"}

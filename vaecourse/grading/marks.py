@@ -7,9 +7,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Mark:
-    """One graded cell. `earned` is None while a person has yet to give the points; `message` is the student's, "" if all is well.
+    """One graded cell. `earned` is None while a person has yet to give the points.
 
-    `mistake` names the known wrong answer that the message comes from, as in "no_half"; else it is "".
+    `message` is for the student, "" where all is well. `mistake` names the known wrong answer that the message comes from, as
+    in "no_half"; else it is "".
     """
 
     cell: str

@@ -38,6 +38,7 @@ ANSWER_BYTES, ANSWERS_WAITING = 2 * wire.CHARACTERS_AT_MOST, 4
 OUTPUT_BYTES, OUTPUTS_WAITING = 4_000_000, 50
 """The largest message that is read at all, from the judge's channel and from the notebook's, and how many may wait."""
 
+SHOWN = ("text/plain", "image/png", "image/jpeg")
 OPEN_FILES, FILES_IN_SOCKETS, MEMORY_LEFT = 512, 100, 300_000_000
 CELLS_OF_OUTPUT = 20
 """All cells together may print what so many cells may."""
@@ -273,7 +274,7 @@ class StudentKernel:
         try:
             self._run(bare)
         finally:
-            cell.outputs = [output for output in bare.outputs if _valid(output)]
+            cell.outputs = [_harmless(output) for output in bare.outputs if _valid(output)]
 
     def _run(self, cell: NotebookNode) -> None:
         started, allowed = time.monotonic(), self._seconds()
@@ -380,6 +381,14 @@ def _valid(output: NotebookNode) -> bool:
     except nbformat.ValidationError:
         return False
     return True
+
+
+def _harmless(output: NotebookNode) -> NotebookNode:
+    """The output with text and pictures only: markup could act for the instructor who looks at it."""
+    if "data" in output:
+        output.data = NotebookNode({kind: content for kind, content in output.data.items() if kind in SHOWN})
+        output.metadata = NotebookNode()
+    return output
 
 
 async def _cancel_all() -> None:
