@@ -53,7 +53,7 @@ def give(assignment):
         for cell in assignment.cells:
             if cell.kind in {"test", "answer"}:
                 earned, *rest = cells[cell.id] if isinstance(cells.get(cell.id), tuple) else (cells.get(cell.id, cell.points),)
-                marks.append(Mark(cell.id, cell.exercise, cell.points, earned, *rest))
+                marks.append(Mark(cell.id, cell.exercise, cell.points, None if earned is None else float(earned), *rest))
         return Marks(assignment.slug, student, tuple(marks), tuple(notes))
 
     return give
@@ -115,11 +115,12 @@ def test_feedback_says_the_points_the_verdicts_and_the_messages_and_shows_the_ow
 
 
 def test_feedback_shows_the_points_and_the_words_of_a_person(assignment, notebook, give):
-    marks = give(measure_c=2, conclude_c=0)
+    marks = give(measure_c=1.5, conclude_c=0)
     page = Page(reports.feedback(marks, notebook, assignment, {"measure_c": "Stops too early.", "gaussian_kl": "Well done."}))
     assert "Stops too early." in page.text and "Well done." in page.text
-    assert "◐ Partly · Code, read by a person 2 of 3 points" in page.text
+    assert "◐ Partly · Code, read by a person 1.5 of 3 points" in page.text
     assert "✗ No points · Text, read by a person 0 of 4 points" in page.text
+    assert "32.5 of 38 points" in page.text and "4.5 of 10" in page.text
     assert "pending" not in page.text and "yet to read" not in page.text
 
 
@@ -199,13 +200,16 @@ def test_a_page_shows_the_pictures_that_are_pictures(assignment, notebook, give)
     assert "a PNG called JPEG" in page.text
 
 
-def bomb():
-    """A PNG of a few bytes that says it has ten billion pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+def bomb(side):
+    """A PNG of a few bytes that says it has side x side pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + png()[33:]
 
 
-@pytest.mark.parametrize("data", [bomb(), png() + bytes(3_000_000), png()[:40], b""], ids=["bomb", "heavy", "cut", "empty"])
+HARMFUL = {"bomb": bomb(100_000), "large": bomb(5_000), "heavy": png() + bytes(3_000_000), "cut": png()[:-20], "empty": b""}
+
+
+@pytest.mark.parametrize("data", HARMFUL.values(), ids=HARMFUL)
 def test_a_picture_that_would_harm_the_reader_is_left_out(assignment, notebook, give, data):
     cell(notebook, "measure_c").outputs = [
         v4.new_output("display_data", data={"image/png": encoded(data), "text/plain": "words"})
@@ -263,7 +267,7 @@ def test_outputs_that_break_the_notebook_format_break_no_page(assignment, notebo
 
 def test_marks_of_another_assignment_are_refused(assignment, notebook, give):
     other = Marks("08_other", "ana", give().marks)
-    gone = Marks("07_vae", "ana", (Mark("gone", "gaussian_kl", 1, 1),))
+    gone = Marks("07_vae", "ana", (Mark("gone", "gaussian_kl", 1, 1.0),))
     for marks in (other, gone):
         with pytest.raises(ValueError, match="grade the submission again"):
             reports.feedback(marks, notebook, assignment)
@@ -354,7 +358,9 @@ def test_known_mistakes_are_counted_once_a_student_and_others_by_message(assignm
                 error = errors[graded.id]
                 mistake = next((name for name in wrong if error and graded.id.startswith("gaussian_kl")), "")
                 words = "nothing is written here yet" if isinstance(error, NotImplementedError) else str(error or "")
-                marks.append(Mark(graded.id, graded.exercise, graded.points, 0 if error else graded.points, words, mistake))
+                marks.append(
+                    Mark(graded.id, graded.exercise, graded.points, 0.0 if error else float(graded.points), words, mistake)
+                )
         all_marks.append(Marks(assignment.slug, student, tuple(marks)))
     text = text_of_class(assignment, all_marks)
     no_half, sign = ("no_half What a code costs the factor 1/2 is missing", "sign What a code costs the sign is reversed.")
@@ -416,11 +422,15 @@ def test_grades_have_one_row_a_student_and_blanks_where_nothing_was_handed_in(as
 def test_grades_tell_zero_points_from_points_that_are_pending(assignment, give):
     unread = {cell.id: None for cell in assignment.cells if cell.exercise == "best_variance" and cell.points}
     nothing = {cell.id: 0 for cell in assignment.cells if cell.points}
-    ana, ben = rows(
-        reports.grades({"07_vae": [give("ana", **unread), give("ben", ["It is no notebook."], **nothing)]}, [assignment])
+    ana, ben, cy = rows(
+        reports.grades(
+            {"07_vae": [give("ana", **unread), give("ben", ["It is no notebook."], **nothing), give("cy", conclude_c=0.5)]},
+            [assignment],
+        )
     )
     assert ana["07_vae best_variance"] == "" and ana["07_vae pending"] == "10"
     assert (ben["07_vae"], ben["07_vae best_variance"], ben["07_vae notes"]) == ("0", "0", "It is no notebook.")
+    assert (cy["07_vae"], cy["07_vae best_variance"], cy["07_vae pending"]) == ("34.5", "6.5", "0")
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r=", "  =", "\x00=", "＝"])

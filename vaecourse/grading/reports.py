@@ -75,7 +75,7 @@ class Section:
     number: int
     id: str
     title: str
-    earned: int
+    earned: int | float
     points: int
     pending: int
     verdicts: tuple[Verdict, ...]
@@ -277,7 +277,7 @@ def _exercise_row(title: str, points: int, by_student: Sequence[Sequence[Mark]])
         title,
         points,
         mean=statistics.fmean(shares) if shares else None,
-        full=done.count(1),
+        full=sum(share >= 1 for share in done),  # more than 1 where a person gave extra credit
         done=len(done),
         pending=len(by_student) - len(done),
     )
@@ -358,10 +358,10 @@ def grades(all_marks: Mapping[str, Sequence[Marks]], assignments: Sequence[Assig
             row = rows.setdefault(marks.student, {"student": _cell(marks.student)})
             if slug in row:
                 raise ValueError(f"{marks.student!r} has marks in {slug} twice")
-            row |= {slug: marks.earned, f"{slug} pending": marks.pending, f"{slug} notes": _cell(" ".join(marks.notes))}
+            row |= {slug: f"{marks.earned:g}", f"{slug} pending": marks.pending, f"{slug} notes": _cell(" ".join(marks.notes))}
             for exercise, own in by_exercise(marks, assignment).items():
                 given = [mark.earned for mark in own if mark.earned is not None]
-                row[f"{slug} {exercise}"] = sum(given) if given else ""
+                row[f"{slug} {exercise}"] = f"{sum(given):g}" if given else ""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="")
     writer.writeheader()
@@ -409,7 +409,14 @@ def _percent(share: float | None) -> str:
 
 def _count(number: int, word: str) -> str:
     """A number and what it counts, as in "1 point"."""
-    return f"{number:g}\u00a0{word}{'' if number == 1 else 's'}"
+    return f"{number}\u00a0{word}{'' if number == 1 else 's'}"
+
+
+def _shown(value):
+    """What a template shows of a value: of a text what is fit to be seen, of 2.0 points "2"."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return _short(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache
@@ -420,7 +427,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: _short(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        finalize=_shown,
     )
     environment.filters |= {"percent": _percent, "count": _count}
     environment.globals["highlighting"] = Markup(HtmlFormatter(style=JupyterStyle).get_style_defs("pre.code"))
