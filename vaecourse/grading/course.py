@@ -16,8 +16,8 @@ import fcntl
 import hashlib
 import multiprocessing
 import os
-import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections import defaultdict
@@ -65,6 +65,7 @@ class _Task:
     rules: settings.Settings
     key: str
     folder: Path
+    alone: bool = False
 
 
 def release(course: Path) -> list[Exam]:
@@ -134,13 +135,18 @@ def publish(course: Path, exams: Sequence[Exam], submissions: Sequence[Submissio
 
 
 def _run(tasks: Sequence[_Task], lanes: int) -> Iterator[str]:
-    """Mark the submissions, so many at a time; what is yielded went wrong for no fault of a student's."""
+    """Mark the submissions, so many at a time; what is yielded went wrong for no fault of a student's.
+
+    What goes wrong beside others is tried again alone, at the end.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([marking.__name__, *(f"vaecourse.{module}" for module in vaecourse.__all__)])
-    waiting, running = list(reversed(tasks)), {}
+    waiting, again, running = list(reversed(tasks)), [], {}
     progress = tqdm(total=len(tasks), unit="notebook", disable=not tasks)
     try:
-        while waiting or running:
+        while waiting or running or again:
+            if not waiting and not running:
+                lanes, waiting, again = 1, [replace(task, alone=True) for task in again], []
             while waiting and len(running) < lanes:
                 task = waiting.pop()
                 process = context.Process(target=_mark, args=(task,), daemon=True)
@@ -150,7 +156,10 @@ def _run(tasks: Sequence[_Task], lanes: int) -> Iterator[str]:
                 process, task, _ = running.pop(sentinel)
                 process.kill()
                 process.join()
-                shutil.rmtree(task.folder, ignore_errors=True)
+                _remove(task.folder)
+                if process.exitcode != 0 and not task.alone:
+                    again.append(task)
+                    continue
                 progress.update()
                 if process.exitcode != 0:
                     _store(task, *marking.refuse(task.exam, task.submission.student, OUR_FAULT), key="")
@@ -176,7 +185,12 @@ def _mark(task: _Task) -> None:
         done = marking.refuse(task.exam, student, task.submission.problem)
     else:
         task.folder.mkdir()
-        done = marking.mark(task.exam, student, submitted, task.rules.limits, task.folder)
+        try:
+            done = marking.mark(task.exam, student, submitted, task.rules.limits, task.folder)
+        except sandbox.MachineFull:
+            if not task.alone:
+                raise
+            done = marking.refuse(task.exam, student, "The notebook took all of the machine's memory, and was stopped.")
     _store(task, *done, key=task.key)
 
 
@@ -219,12 +233,17 @@ def _alone(course: Path) -> Iterator[Path]:
         except BlockingIOError:
             raise Busy(f"{course} is being graded already: wait for the other run, or stop it") from None
         scratch = Path(tempfile.gettempdir()) / f"vaecourse-{_hash(str(course.resolve()).encode())[:8]}"
-        shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+        _remove(scratch)  # of a run that was killed
         scratch.mkdir(mode=0o700)
         try:
             yield scratch
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            _remove(scratch)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which a student's process could write: rm copes with folders of any depth."""
+    subprocess.run(["rm", "-rf", str(folder)], check=False)
 
 
 def _write(path: Path, text: str) -> None:

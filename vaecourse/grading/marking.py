@@ -8,7 +8,7 @@ import ast
 import io
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
@@ -19,11 +19,12 @@ from nbformat import NotebookNode, v4
 from nbgrader.utils import determine_grade
 
 from vaecourse.grading.authoring import Assignment
+from vaecourse.grading.intake import MAX_NOTEBOOK
 from vaecourse.grading.marks import Mark, Marks
-from vaecourse.grading.sandbox import StudentKernel, error_output
+from vaecourse.grading.sandbox import TIME_LIMIT, StudentKernel, error_output
 from vaecourse.grading.selfcheck import in_words
 from vaecourse.grading.settings import Limits
-from vaecourse.grading.wire import clean
+from vaecourse.grading.wire import CUT, clean
 
 CELLS_AT_MOST = 1_000
 WORDS_OF_A_MESSAGE = 1_000
@@ -40,6 +41,8 @@ class Exam:
 
 def read(path: Path) -> NotebookNode:
     """A submitted notebook. Raises ValueError, with what to tell the student, where the file is none."""
+    if path.stat().st_size > MAX_NOTEBOOK:
+        raise ValueError(f"The file has more than {MAX_NOTEBOOK // 1_000_000} MB: clear the outputs, and hand it in again.")
     try:
         notebook = nbformat.reads(path.read_bytes().decode("utf-8-sig"), as_version=4)
         nbformat.validate(notebook)
@@ -55,17 +58,33 @@ def read(path: Path) -> NotebookNode:
 
 
 def mark(exam: Exam, student: str, submitted: NotebookNode, limits: Limits, sockets: Path) -> tuple[Marks, NotebookNode]:
-    """The marks of a submission, and the notebook as it was run. `sockets` is a new, empty folder with a short path."""
+    """The marks of a submission, and the notebook as it was run. `sockets` is a new, empty folder with a short path.
+
+    Raises MachineFull where the machine has no memory left.
+    """
     started = time.monotonic()
     notebook, notes = rebuild(exam, submitted)
     with StudentKernel(limits, sockets) as kernel:
-        judge = Judge(exam, kernel)
+        judge, place = Judge(exam, kernel), "at the top"
         for cell in notebook.cells:
+            if _role(cell):
+                place = f"at {cell.id!r}"
             if cell.cell_type == "code":
                 judge.take(cell)
+                if not _role(cell).get("locked"):
+                    notes += [f"A cell of yours, {place}: {words}." for words in _trouble(cell)]
     if kernel.dead:
         notes.append(f"From some point on nothing was run: {kernel.dead}.")
     return _marks(exam, student, notebook, notes, time.monotonic() - started), notebook
+
+
+def _trouble(cell: NotebookNode) -> Iterator[str]:
+    """What the grading did to a student's cell while it ran."""
+    for output in cell.outputs:
+        if output.output_type == "error" and output.ename == TIME_LIMIT:
+            yield output.evalue
+        if output.output_type == "stream" and output.text.endswith(CUT):
+            yield "it printed too much, and the rest was cut"
 
 
 def refuse(exam: Exam, student: str, problem: str) -> tuple[Marks, NotebookNode]:

@@ -38,6 +38,8 @@ ANSWER_BYTES, ANSWERS_WAITING = 2 * wire.CHARACTERS_AT_MOST, 4
 OUTPUT_BYTES, OUTPUTS_WAITING = 4_000_000, 50
 """The largest message that is read at all, from the judge's channel and from the notebook's, and how many may wait."""
 
+TIME_LIMIT = "TimeLimit"  # the name of the error of a cell that was stopped
+MACHINE_FULL = "the machine had no memory left"
 SHOWN = ("text/plain", "image/png", "image/jpeg")
 OPEN_FILES, FILES_IN_SOCKETS, MEMORY_LEFT = 512, 100, 300_000_000
 CELLS_OF_OUTPUT = 20
@@ -54,6 +56,10 @@ virtual machine or under WSL2. Where it is installed and may not make user names
 
 class SandboxMissing(RuntimeError):
     """There is no sandbox that works here."""
+
+
+class MachineFull(RuntimeError):
+    """The machine ran out of memory, and it is not known which of the notebooks that ran took it."""
 
 
 def command(disk_mb: int) -> list[str]:
@@ -158,7 +164,7 @@ class Watch(threading.Thread):
         if threads > self.limits.processes:
             return f"it started more than {self.limits.processes} processes and threads"
         if psutil.virtual_memory().available < MEMORY_LEFT:
-            return "the machine had no memory left"
+            return MACHINE_FULL
         if _too_full(self.sockets, self.limits.disk_mb * 1e6):
             return "it filled a folder that is not its own"
         return ""
@@ -248,13 +254,7 @@ class StudentKernel:
         self.watch = Watch(self.manager.provisioner.process.pid, self.sockets, self.limits)
         self.watch.start()
         self.cells.start_new_kernel_client()
-        context = zmq.Context()
-        context.setsockopt(zmq.MAXMSGSIZE, ANSWER_BYTES)
-        context.setsockopt(zmq.RCVHWM, ANSWERS_WAITING)
-        context.setsockopt(zmq.LINGER, 0)
-        self.judge = BlockingKernelClient(context=context)
-        self.judge.load_connection_info(self.manager.get_connection_info())
-        self.judge.start_channels(iopub=False, stdin=False, hb=False)
+        self.judge = self._judge()
         self._evaluate(f"limit_output({self.cells.a_cell // 2})")
         return self
 
@@ -264,6 +264,16 @@ class StudentKernel:
         for client in (self.judge, self.cells.kc):
             if client is not None:
                 client.stop_channels()
+
+    def _judge(self) -> BlockingKernelClient:
+        """A second client, for the judge's questions."""
+        context = zmq.Context()
+        context.setsockopt(zmq.MAXMSGSIZE, ANSWER_BYTES)
+        context.setsockopt(zmq.RCVHWM, ANSWERS_WAITING)
+        client = BlockingKernelClient(context=context)
+        client.load_connection_info(self.manager.get_connection_info())
+        client.start_channels(iopub=False, stdin=False, hb=False)
+        return client
 
     def run(self, cell: NotebookNode) -> None:
         """Run a code cell; its outputs, an error too, are then in it."""
@@ -285,7 +295,7 @@ class StudentKernel:
                 cell.outputs.append(v4.new_output("stream", text=wire.CUT))
                 self._reconnect()
                 return
-            cell.outputs.append(error_output("TimeLimit", self._late()))
+            cell.outputs.append(error_output(TIME_LIMIT, self._late()))
         except Exception as error:  # the kernel is gone, or speaks nonsense
             self._lost(error)
             cell.outputs.append(error_output("KernelDied", self.dead))
@@ -344,6 +354,8 @@ class StudentKernel:
         """Take new channels to the kernel; whether it answers there."""
         run_sync(_cancel_all)()
         self.cells.kc.stop_channels()
+        self.judge.stop_channels()
+        self.judge = self._judge()
         self.cells.startup_timeout = SECONDS_TO_STOP
         try:
             self.cells.start_new_kernel_client()
@@ -354,6 +366,8 @@ class StudentKernel:
     def _lost(self, error: Exception) -> None:
         """The kernel is gone: say why, as far as it is known."""
         self.watch.join(2 * SECONDS_BETWEEN_LOOKS)
+        if self.watch.reason == MACHINE_FULL:
+            raise MachineFull(MACHINE_FULL)
         if self.watch.reason:
             self._give_up(f"the notebook was stopped, because {self.watch.reason}")
         elif isinstance(error, DeadKernelError):

@@ -69,6 +69,6 @@ def tally(notebook: NotebookNode) -> dict[str, Tally]:
 
 def in_words(error: NotebookNode) -> str:
     """An error of a test, for the student: a check's own words as they are."""
-    if error.ename == "NotImplementedError":
+    if error.ename == "NotImplementedError" and not error.evalue:
         return "nothing is written here yet"
     return error.evalue if error.ename in ("Mistake", "StudentError") else f"{error.ename}: {error.evalue}"

@@ -190,7 +190,8 @@ def answer(text: str):
         if kind == "ok":
             return content
         name, words = content
-        name, words = clean(str(name)[:60]), clean(str(words)[:WORDS_OF_AN_ERROR])
+        name = name if isinstance(name, str) and len(name) < 60 and name.isidentifier() else "Exception"
+        words = clean(str(words)[:WORDS_OF_AN_ERROR])
     except (ValueError, AttributeError, TypeError) as error:
         raise StudentError(f"the answer cannot be used: {clean(str(error)[:WORDS_OF_AN_ERROR])}") from None
     for known in KNOWN_ERRORS:
