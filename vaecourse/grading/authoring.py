@@ -168,8 +168,8 @@ def _cells(path: Path) -> tuple[list[Cell], dict[str, dict[str, str]]]:
     cells, texts = [], {}
     for section, kind, words, node, start in drafts:
         exercise = owner.get(section)
-        if kind == "test" and exercise is None:
-            raise SourceError(path, start, f"the test {words['id']!r} is in a section without a solution cell")
+        if kind in ("test", "answer") and exercise is None:
+            raise SourceError(path, start, f"the {kind} {words['id']!r} is in a section without a solution cell")
         name = words.get("id")
         if name is None:
             stem = exercise or f"section{section}"

@@ -125,7 +125,7 @@ def publish(course: Path, exams: Sequence[Exam], submissions: Sequence[Submissio
             gradebook.record(book, own, notebook, handed_in)
             own, comments = gradebook.by_hand(book, own)
             marks[slug].append(own)
-            page = reports.feedback(own, notebook, exam_of[slug].assignment, comments)
+            page = reports.feedback(own, notebook if own.ran else None, exam_of[slug].assignment, comments)
             _write(course / "feedback" / student / slug / f"{slug}.html", page)
     for exam in exam_of.values():
         if marks[exam.assignment.slug]:

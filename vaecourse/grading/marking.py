@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nbformat
@@ -93,7 +93,8 @@ def refuse(exam: Exam, student: str, problem: str) -> tuple[Marks, NotebookNode]
     for cell in notebook.cells:
         if _role(cell).get("grade") and cell.cell_type == "code":
             cell.outputs = [error_output("NotRun", "not run: there is no notebook that can be")]
-    return _marks(exam, student, notebook, [problem], 0.0), notebook
+    marks = _marks(exam, student, notebook, [problem], 0.0)
+    return replace(marks, marks=tuple(replace(mark, message="") for mark in marks.marks), ran=False), notebook
 
 
 def rebuild(exam: Exam, submitted: NotebookNode) -> tuple[NotebookNode, list[str]]:

@@ -16,7 +16,7 @@ class Mark:
     cell: str
     exercise: str
     points: int
-    earned: float | None
+    earned: int | float | None
     message: str = ""
     mistake: str = ""
 
@@ -27,18 +27,19 @@ class Marks:
 
     `notes` say, in sentences, what happened to the submission beyond its answers: a changed test that was restored, a limit
     that was reached, a file that is no notebook. `seconds` is the wall time of the grading. `key` identifies all that the marks
-    depend on; while it is the same, nothing is graded again.
+    depend on; while it is the same, nothing is graded again. `ran` is False where there was no notebook that could be run.
     """
 
     assignment: str
     student: str
     marks: tuple[Mark, ...]
     notes: tuple[str, ...] = field(default=())
-    seconds: float = 0.0
+    seconds: int | float = 0.0
     key: str = ""
+    ran: bool = True
 
     @property
-    def earned(self) -> float:
+    def earned(self) -> int | float:
         """The points given so far."""
         return sum(mark.earned or 0 for mark in self.marks)
 
