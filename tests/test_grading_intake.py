@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from vaecourse.grading import intake
+from vaecourse.grading import course, intake
 from vaecourse.grading.intake import Submission, collect
 
 SLUGS = ["07_vae", "08_flow"]
@@ -267,7 +267,7 @@ def test_the_same_name_in_two_forms_of_unicode_is_one_person(handed_in, submitte
 @example([("a", "", False), ("A", "", False)])
 @example([("x" * 300, "", False), ("x" * 301, "", False), ("..", "", False), ("-", "", False), ("\ud800", "", False)])
 def test_ids_are_safe_folder_names_and_no_two_are_the_same(people):
-    ids = intake._ids([intake._Person(*person) for person in people])
+    ids = intake.names.safe_ids([intake.names.Person(*person) for person in people])
     assert len({id.casefold() for id in ids.values()}) == len(people)
     for id in ids.values():
         assert id[0].isalnum() and id == unicodedata.normalize("NFC", id) and len(id.encode()) < 128
@@ -445,7 +445,7 @@ def test_a_linked_folder_is_not_entered(tmp_path, submitted):
 def test_a_link_or_fifo_put_there_after_the_folder_was_listed_is_not_read(where, tmp_path, submitted, monkeypatch):
     source = folder(tmp_path / "source", {"ada/x/07_vae.ipynb": ADA})
     elsewhere = folder(tmp_path / "elsewhere", {"07_vae.ipynb": b"secret"})
-    listed = intake._checked
+    listed = intake.files._checked
 
     def swapped(*arguments):
         files = listed(*arguments)
@@ -460,7 +460,7 @@ def test_a_link_or_fifo_put_there_after_the_folder_was_listed_is_not_read(where,
             (source / "ada" / "x" / "07_vae.ipynb").symlink_to(elsewhere / "07_vae.ipynb")
         return files
 
-    monkeypatch.setattr(intake, "_checked", swapped)
+    monkeypatch.setattr(intake.files, "_checked", swapped)
     submission, _ = only(source, submitted)
     assert submission.notebook is None
     told = {"file": "is a symbolic link", "folder": "cannot be read", "fifo": "is no ordinary file"}
@@ -496,14 +496,14 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path, submitted, 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path, submitted, monkeypatch):
     source = folder(tmp_path / "source", {"ada/07_vae.ipynb": ADA, "eve/08_flow.ipynb": ADA, "bob/07_vae.ipynb": BOB})
-    opened = intake._open
+    opened = intake.files._open
 
     def denied(root, parts, flags=0):
         if parts in [("ada", "07_vae.ipynb"), ("eve",)]:
             raise PermissionError(13, "Permission denied")
         return opened(root, parts, flags)
 
-    monkeypatch.setattr(intake, "_open", denied)
+    monkeypatch.setattr(intake.files, "_open", denied)
     found = collect(source, submitted, SLUGS)
     assert [each.problem for each in found.submissions] == ["07_vae.ipynb cannot be read (Permission denied).", ""]
     assert found.unclear == ["eve cannot be read (Permission denied)."]
@@ -589,9 +589,9 @@ def test_a_zip_that_is_none_is_told_under_the_assignment_that_its_name_promises(
 
 
 def test_zips_are_limited_in_size_in_files_and_in_what_they_unpack_to(tmp_path, submitted, monkeypatch):
-    monkeypatch.setattr(intake, "MAX_ENTRIES", 3)
-    monkeypatch.setattr(intake, "MAX_STUDENTS_ZIP", 2 * intake.MB)
-    many, large = packed({f"{n}": b"" for n in range(4)}), packed({"x": bytes(3 * intake.MB)}, zipfile.ZIP_STORED)
+    monkeypatch.setattr(intake.files, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(intake.files, "MAX_STUDENTS_ZIP", 2 * intake.files.MB)
+    many, large = packed({f"{n}": b"" for n in range(4)}), packed({"x": bytes(3 * intake.files.MB)}, zipfile.ZIP_STORED)
     source = folder(tmp_path / "source", {"ada/07_vae.zip": many, "bob/07_vae.zip": large})
     ada, bob = collect(source, submitted, SLUGS).submissions
     assert ada.problem == "07_vae.zip holds more than 3 files: hand in the notebook alone."
@@ -599,8 +599,8 @@ def test_zips_are_limited_in_size_in_files_and_in_what_they_unpack_to(tmp_path, 
     (tmp_path / "class.zip").write_bytes(many)
     with pytest.raises(ValueError, match="holds more than 3 files"):
         collect(tmp_path / "class.zip", submitted, SLUGS)
-    monkeypatch.setattr(intake, "MAX_ZIP", intake.MB)
-    (tmp_path / "class.zip").write_bytes(packed({f"{who}/07_vae.ipynb": bytes(intake.MB + 1) for who in "abc"}))
+    monkeypatch.setattr(intake.files, "MAX_ZIP", intake.files.MB)
+    (tmp_path / "class.zip").write_bytes(packed({f"{who}/07_vae.ipynb": bytes(intake.files.MB + 1) for who in "abc"}))
     problems = [each.problem for each in collect(tmp_path / "class.zip", submitted, SLUGS).submissions]
     assert problems[0] == "" and all("holds more than 1 MB: unpack it" in problem for problem in problems[1:])
 
@@ -706,3 +706,9 @@ def test_the_copies_must_not_lie_among_the_submissions(tmp_path):
     source = folder(tmp_path / "source", {"ada/07_vae.ipynb": ADA})
     with pytest.raises(ValueError, match="must not be mixed"):
         collect(source, source / "course" / "submitted", SLUGS)
+
+
+def test_how_submissions_are_taken_in_does_not_decide_their_marks():
+    code = course._code()
+    assert Path(course.marking.__file__).read_bytes() in code
+    assert not any(Path(part.__file__).read_bytes() in code for part in (intake, intake.files, intake.names))

@@ -257,8 +257,9 @@ def _write(path: Path, text: str) -> None:
 def _code() -> bytes:
     """The code that marks depend on: the book's package, and what runs and judges a notebook."""
     package = Path(vaecourse.__file__).parent
-    deciding = {"authoring.py", "checks.py", "marking.py", "sandbox.py", "trials.py", "wire.py"}
-    files = [path for path in sorted(package.rglob("*.py")) if path.parent.name != "grading" or path.name in deciding]
+    grading = package / "grading"
+    deciding = {grading / f"{part}.py" for part in ("authoring", "checks", "marking", "sandbox", "trials", "wire")}
+    files = [path for path in sorted(package.rglob("*.py")) if grading not in path.parents or path in deciding]
     return b"".join(path.read_bytes() for path in files)
 
 
