@@ -105,7 +105,7 @@ def test_feedback_says_the_points_the_verdicts_and_the_messages_and_shows_the_ow
     marks = give("ana", gaussian_kl_visible=(0, message, "no_minus_one"), gaussian_kl_hidden=(0, "KL is wrong."), **PENDING)
     page = Page(reports.feedback(marks, notebook, assignment))
     assert "Feedback for ana" in page.text and assignment.title in page.text
-    assert "27 of 38 points" in page.text and "A person has yet to read answers worth 7 points" in page.text
+    assert "29 of 40 points" in page.text and "A person has yet to read answers worth 7 points" in page.text
     for number, exercise in enumerate(assignment.exercises, 1):
         assert f"Exercise {number}: {exercise.title}" in page.text
     assert f"✗ Not yet · Visible tests 0 of 1 point {message} ✗ Not yet · Hidden tests 0 of 3 points KL is wrong." in page.text
@@ -120,7 +120,7 @@ def test_feedback_shows_the_points_and_the_words_of_a_person(assignment, noteboo
     assert "Stops too early." in page.text and "Well done." in page.text
     assert "◐ Partly · Code, read by a person 1.5 of 3 points" in page.text
     assert "✗ No points · Text, read by a person 0 of 4 points" in page.text
-    assert "32.5 of 38 points" in page.text and "4.5 of 10" in page.text
+    assert "34.5 of 40 points" in page.text and "6.5 of 12" in page.text
     assert "pending" not in page.text and "yet to read" not in page.text
 
 
@@ -128,7 +128,7 @@ def test_feedback_tells_what_happened_to_a_file_that_is_no_notebook(assignment, 
     nothing = {cell.id: 0 for cell in assignment.cells if cell.points}
     marks = give(notes=["07_vae.ipynb is no notebook: it is not JSON.", "Hand in the file that Jupyter saves."], **nothing)
     page = Page(reports.feedback(marks, None, assignment))
-    assert all(note in page.text for note in marks.notes) and "0 of 38 points" in page.text
+    assert all(note in page.text for note in marks.notes) and "0 of 40 points" in page.text
     assert "Not yet" not in page.text  # no test was run
 
 
@@ -318,24 +318,23 @@ def test_a_class_report_counts_what_was_earned(assignment, give):
         give("cy", **half),
         give("ana"),
         give("dee", **nothing),
-        give("ben", conclude_c=0, measure_c=0, iwae_bound_visible=0),
+        give("ben", conclude_c=0, measure_c=0, iwae_bound_visible=0, most_saved_hidden=0),
     ]
     html = reports.class_report(assignment, all_marks)
     text = Page(html).text
-    shares = [8 / 38, 1, 0, 30 / 38]  # 0, 21, 79, 100 %: mean 50, median 50, quartiles 16 and 84
-    assert sum(shares) / 4 == pytest.approx(0.5)
-    assert "Submissions 4 Mean 50 % Median 50 % Quartiles 16 to 84 %" in text
+    # Of 40 points they have 8, 40, 0, 31: 20, 100, 0, 77.5 %.
+    assert "Submissions 4 Mean 49 % Median 49 % Quartiles 15 to 83 %" in text
     assert "0 to 10 %: 1, 10 to 20 %: 0, 20 to 30 %: 1," in html and "70 to 80 %: 1, 80 to 90 %: 0, 90 to 100 %: 1." in html
     assert "1. What a code costs 4 50 % 2 of 4 –" in text
     assert "5. A sharper ruler 4 44 % 1 of 4 –" in text
     assert "hardest exercise was “The constant that decides whether anything is learned”: on average 42 %" in text
-    assert re.search(r"Below half of the points Student Share Points Pending dee 0 % 0 of 38 – cy 21 % 8 of 38 –$", text)
+    assert re.search(r"Below half of the points Student Share Points Pending dee 0 % 0 of 40 – cy 20 % 8 of 40 –$", text)
 
 
 def test_pending_points_count_neither_for_nor_against(assignment, give):
     text = text_of_class(assignment, [give("ana", **PENDING), give("ben", best_variance_hidden=0)])
-    assert f"Mean {50 * (1 + 36 / 38):.0f} %" in text and "yet to read answers in 1 submission: all shares" in text
-    assert "is learned 10 90 % 0 of 1 1" in text and "Below half of the points Nobody." in text
+    assert f"Mean {50 * (1 + 38 / 40):.0f} %" in text and "yet to read answers in 1 submission: all shares" in text
+    assert "is learned 12 92 % 0 of 1 1" in text and "Below half of the points Nobody." in text
     unread = {cell.id: None for cell in assignment.cells if cell.points}
     assert "No points have been given yet." in text_of_class(assignment, [give(**unread)])
 
@@ -408,13 +407,13 @@ def test_grades_have_one_row_a_student_and_blanks_where_nothing_was_handed_in(as
     )
     assert list(ana)[:3] == ["student", "07_vae", "07_vae gaussian_kl"]
     assert list(ana)[8:13] == ["07_vae best_variance", "07_vae pending", "07_vae notes", "08_other", "08_other gaussian_kl"]
-    assert (ana["student"], ana["07_vae"], ana["07_vae iwae_bound"], ana["07_vae best_variance"]) == ("ana", "28", "1", "3")
+    assert (ana["student"], ana["07_vae"], ana["07_vae iwae_bound"], ana["07_vae best_variance"]) == ("ana", "30", "1", "5")
     assert (ana["07_vae pending"], ana["07_vae notes"], ana["08_other"], ana["08_other pending"]) == ("7", "", "", "")
     assert (ben["student"], ben["07_vae"], ben["07_vae pending"], ben["08_other"], ben["08_other pending"]) == (
         "ben",
         "",
         "",
-        "38",
+        "40",
         "0",
     )
 
@@ -428,9 +427,9 @@ def test_grades_tell_zero_points_from_points_that_are_pending(assignment, give):
             [assignment],
         )
     )
-    assert ana["07_vae best_variance"] == "" and ana["07_vae pending"] == "10"
+    assert ana["07_vae best_variance"] == "" and ana["07_vae pending"] == "12"
     assert (ben["07_vae"], ben["07_vae best_variance"], ben["07_vae notes"]) == ("0", "0", "It is no notebook.")
-    assert (cy["07_vae"], cy["07_vae best_variance"], cy["07_vae pending"]) == ("34.5", "6.5", "0")
+    assert (cy["07_vae"], cy["07_vae best_variance"], cy["07_vae pending"]) == ("36.5", "8.5", "0")
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r=", "  =", "\x00=", "＝"])

@@ -5,6 +5,7 @@
     [setup, id=...]                        shown, locked: imports, data, what an exercise is given
     [known, id=...]                        locked; the builder fills in the known answers that the visible checks compare with
     [solution, id=..., minutes=..., difficulty=easy|medium|hard]   the student's; the answer between BEGIN and END SOLUTION
+    [entry, id=...]                        the student's, beside the solution: their name, numbers that they found
     [test, id=..., points=...]             locked; what stands between BEGIN and END HIDDEN TESTS the student does not see
     [answer, id=..., points=...]           graded by hand: code, or text after `+++ {"tags": [...]}`
 
@@ -25,6 +26,7 @@ TAGS = {  # what each kind of cell must say
     "setup": {"id"},
     "known": {"id"},
     "solution": {"id", "minutes", "difficulty"},
+    "entry": {"id"},
     "test": {"id", "points"},
     "answer": {"id", "points"},
 }
@@ -168,7 +170,7 @@ def _cells(path: Path) -> tuple[list[Cell], dict[str, dict[str, str]]]:
     cells, texts = [], {}
     for section, kind, words, node, start in drafts:
         exercise = owner.get(section)
-        if kind in ("test", "answer") and exercise is None:
+        if kind in ("entry", "test", "answer") and exercise is None:
             raise SourceError(path, start, f"the {kind} {words['id']!r} is in a section without a solution cell")
         name = words.get("id")
         if name is None:
@@ -214,14 +216,17 @@ def _check(path: Path, line: int, kind: str, node) -> None:
         if kind != "answer":
             raise SourceError(path, line, f"a {kind} cell is code, not text")
         return
-    for name, (begin, end), home in (("solution", SOLUTION, {"solution", "answer"}), ("hidden tests", HIDDEN, {"test"})):
+    for name, (begin, end), home in (
+        ("solution", SOLUTION, {"solution", "entry", "answer"}),
+        ("hidden tests", HIDDEN, {"test"}),
+    ):
         marks = re.findall(f"{begin}|{end}", node.source)
         if marks and kind not in home:
             raise SourceError(path, line, f"a {kind} cell cannot hold a region of {name}")
         if marks != [begin, end] * (len(marks) // 2):
             raise SourceError(path, line, f"each {begin!r} needs its {end!r}")
-    if kind == "solution" and len(REGION.findall(node.source)) != 1:
-        raise SourceError(path, line, f"a solution stands between {SOLUTION[0]!r} and {SOLUTION[1]!r}, once")
+    if kind in ("solution", "entry") and len(REGION.findall(node.source)) != 1:
+        raise SourceError(path, line, f"what a {kind} cell expects stands between {SOLUTION[0]!r} and {SOLUTION[1]!r}, once")
     try:
         ast.parse(node.source)
     except SyntaxError as error:

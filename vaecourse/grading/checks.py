@@ -7,6 +7,7 @@ answers return on the same input. Where the student's value is that of a wrong a
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -139,7 +140,31 @@ def guess(got: Tensor, right: Tensor) -> str:
     return ""
 
 
+def own_generator(exercise: str, student: str) -> Generator:
+    """The randomness of a student's own data in an exercise: another for each student, the same at home and when it is graded.
+
+    `student` is what the student has entered, a name or a number. Raises Mistake where it is empty or, when a submission is
+    graded, not part of the name under which it was handed in: another's data give another's answer.
+    """
+    known, name = _letters(os.environ.get(STUDENT, student)), _letters(student)
+    if len(name) < 2:
+        raise Mistake("Enter your name, or the number by which your course knows you: your data depend on it.")
+    if name not in known:
+        raise Mistake(f"{student!r} is not the name under which this was handed in: the data must be your own.")
+    return _generator(f"own:{exercise}:{name}")
+
+
+def _letters(name) -> str:
+    """A name without what systems change in it: case, blanks, signs, accents."""
+    parts = unicodedata.normalize("NFKD", str(name)).casefold()
+    return "".join(letter for letter in parts if letter.isalnum())
+
+
 def hidden_generator(exercise: str) -> Generator:
     """The randomness of an exercise's hidden inputs: the same for a whole course, another in each course that sets a seed."""
-    seed = hashlib.sha256(f"{os.environ.get(COURSE_SEED, '0')}:{exercise}".encode()).digest()
+    return _generator(f"{os.environ.get(COURSE_SEED, '0')}:{exercise}")
+
+
+def _generator(words: str) -> Generator:
+    seed = hashlib.sha256(words.encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(seed[:7], "big"))

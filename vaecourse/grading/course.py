@@ -21,7 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -111,7 +111,7 @@ def grade(course: Path, submissions: Path, lanes: int = os.cpu_count() or 1) -> 
         return Graded(len(taken.submissions), len(tasks), tuple(failed), tuple(taken.unclear))
 
 
-def publish(course: Path, exams: Sequence[Exam], submissions: Sequence[Submission]) -> None:
+def publish(course: Path, exams: Collection[Exam], submissions: Sequence[Submission]) -> None:
     """Make the gradebook, grades.csv, feedback pages and reports from the marks of these submissions."""
     marks: dict[str, list[Marks]] = defaultdict(list)
     exam_of = {exam.assignment.slug: exam for exam in exams}

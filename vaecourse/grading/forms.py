@@ -163,7 +163,7 @@ def _metadata(cell: Cell) -> dict:
     """What nbgrader must know of a cell, and whether JupyterLab folds it."""
     if cell.kind == "text":
         return {}
-    graded, answered = cell.kind in {"test", "answer"}, cell.kind in {"solution", "answer"}
+    graded, answered = cell.kind in {"test", "answer"}, cell.kind in {"solution", "entry", "answer"}
     role = {"grade": graded, "grade_id": cell.id, "locked": not answered, "solution": answered, "task": False}
     role |= {"schema_version": 3} | ({"points": cell.points} if graded else {})
     return {"nbgrader": role} | ({"jupyter": {"source_hidden": True}} if cell.kind == "known" else {})

@@ -19,10 +19,25 @@ from traitlets.config import Config
 from vaecourse.grading.marks import Marks
 
 CONFIG = "nbgrader_config.py"
-TAGS = frozenset(
-    "a blockquote br code del details div em h1 h2 h3 h4 h5 h6 hr img li ol p pre span strong sub summary sup "
-    "table tbody td th thead tr ul".split()
-)
+# What a text may be marked up with.
+TEXT_TAGS = {
+    "a",
+    "blockquote",
+    "br",
+    "code",
+    "del",
+    "details",
+    "div",
+    "em",
+    "hr",
+    "img",
+    "p",
+    "pre",
+    "span",
+    "strong",
+    "summary",
+}
+LIST_TAGS = {"h1", "h2", "h3", "h4", "h5", "h6", "li", "ol", "ul", "table", "tbody", "td", "th", "thead", "tr", "sub", "sup"}
 CONFIG_TEXT = '''\
 """For formgrader. Submissions are graded by `make grade`, in a sandbox; nbgrader's own autograding, which has none, is off."""
 
@@ -45,7 +60,7 @@ class NotHere(NbGraderPreprocessor):
 
 def safe_markdown(source: str) -> str:
     """A text as HTML, without anything that acts: formgrader shows students' texts where the instructor is logged in."""
-    return bleach.clean(markdown2html(source), tags=TAGS, attributes={"a": ["href"], "img": ["alt"]})
+    return bleach.clean(markdown2html(source), tags=TEXT_TAGS | LIST_TAGS, attributes={"a": ["href"], "img": ["alt"]})
 
 
 def release(course: Path, slug: str) -> None:

@@ -149,7 +149,7 @@ class Judge:
 
     def __init__(self, exam: Exam, kernel: StudentKernel):
         self.kernel, self.namespace = kernel, {"__name__": "__main__"}
-        self.names = {cell.id: defined(cell.source) for cell in exam.source.cells if _is_answer(cell)}
+        self.names = {cell.id: defined(cell.source) for cell in exam.source.cells if _is_tested(cell)}
         self.stopped: dict[str, str] = {}  # by a name that should be defined: why its cell did not
 
     def take(self, cell: NotebookNode) -> None:
@@ -252,8 +252,10 @@ def _text(cell: NotebookNode) -> str:
     return cell.source.encode("utf-8", "replace").decode()
 
 
-def _is_answer(cell: NotebookNode) -> bool:
-    return bool(cell.cell_type == "code" and _role(cell).get("solution"))
+def _is_tested(cell: NotebookNode) -> bool:
+    """Whether what the cell defines is for the tests: not so where a person reads it."""
+    role = _role(cell)
+    return bool(cell.cell_type == "code" and role.get("solution") and not role.get("grade"))
 
 
 def _other(cell: NotebookNode) -> NotebookNode:

@@ -128,7 +128,7 @@ def by_exercise(marks: Marks, assignment: Assignment) -> dict[str, list[Mark]]:
 
 def _answers(notebook: NotebookNode, assignment: Assignment) -> dict[str, NotebookNode]:
     """The student's cells: those that the assignment leaves to be answered, and no others."""
-    wanted = {cell.id for cell in assignment.cells if cell.kind in {"solution", "answer"}}
+    wanted = {cell.id for cell in assignment.cells if cell.kind in {"solution", "entry", "answer"}}
     answers: dict[str, NotebookNode] = {}
     for cell in notebook.cells:
         role = cell.metadata.get("nbgrader", {})
@@ -152,7 +152,8 @@ def _verdict(mark: Mark, cell: Cell) -> Verdict:
 
 
 def _work(cell: Cell, answer: NotebookNode | None, comment: str) -> Work:
-    title = {"solution": "Your function", "answer": "Your code" if cell.type == "code" else "Your text"}[cell.kind]
+    answer_title = "Your code" if cell.type == "code" else "Your text"
+    title = {"solution": "Your function", "entry": "Your entries", "answer": answer_title}[cell.kind]
     source = "" if answer is None else _short(_string(answer.get("source")))
     code = _highlighted(source) if cell.type == "code" else None
     outputs = [] if answer is None or cell.type != "code" else list(_outputs(answer))

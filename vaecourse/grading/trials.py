@@ -12,6 +12,8 @@ from nbformat import NotebookNode
 
 from vaecourse.grading.authoring import Assignment, WrongAnswer
 from vaecourse.grading.checks import agree, tensor
+from vaecourse.grading.marking import defined
+from vaecourse.grading.wire import decode, encode
 
 
 def run(notebook: NotebookNode, **names) -> dict[str, Exception | None]:
@@ -27,10 +29,20 @@ def run(notebook: NotebookNode, **names) -> dict[str, Exception | None]:
         try:
             with redirect_stdout(io.StringIO()):
                 exec(compile(cell.source, f"<{cell.id}>", "exec"), namespace)
+            if role.get("solution"):
+                for name in defined(cell.source) & set(namespace):
+                    namespace[name] = _as_judged(namespace[name])
             errors[cell.id] = None
         except Exception as error:
             errors[cell.id] = error
     return errors
+
+
+def _as_judged(value):
+    """A student's function, or value, as the judge has it: what goes in, and what comes back, is plain data."""
+    if not callable(value):
+        return decode(encode(value))
+    return lambda *args, **words: decode(encode(value(*decode(encode(args)), **decode(encode(words)))))
 
 
 def points(notebook: NotebookNode, errors: Mapping[str, Exception | None]) -> tuple[int, int]:
