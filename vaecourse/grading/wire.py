@@ -56,8 +56,7 @@ def _mark(value, room: _Room, depth: int):
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, torch.Tensor):
-        array = value.detach().cpu()
-        return {"tensor": _raw((array.float() if array.dtype == torch.bfloat16 else array).numpy())}
+        return {"tensor": _raw((value.float() if value.dtype == torch.bfloat16 else value).numpy(force=True))}
     if isinstance(value, np.ndarray | np.generic) and value.dtype.str in NUMBERS:
         return {"array": _raw(np.asarray(value))}
     if isinstance(value, list | tuple):
