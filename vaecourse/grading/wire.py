@@ -9,7 +9,6 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -18,6 +17,10 @@ ITEMS_AT_MOST = 1_000_000
 DEPTH_AT_MOST = 40
 CHARACTERS_AT_MOST = 8_000_000
 """What one answer may hold: entries of lists and dictionaries, levels of nesting, characters of JSON (tensors in base64)."""
+
+KEYS_AT_MOST = 1_000
+TYPES_AT_MOST = 100
+"""Entries of one dictionary, since keys can be chosen so that many take hours to put in; types of what is no plain data."""
 
 AXES_AT_MOST = 16
 NUMBERS = {np.dtype(name).str for name in ("?", *"bhilBHIL", *"efd", *"FD")}  # NumPy's types of numbers, as it writes them
@@ -34,6 +37,7 @@ class _Room:
 
     def __init__(self):
         self.left = ITEMS_AT_MOST
+        self.types: dict[str, type[Opaque]] = {}
 
     def take(self, depth: int) -> None:
         self.left -= 1
@@ -41,6 +45,13 @@ class _Room:
             raise ValueError(f"more than {ITEMS_AT_MOST:,} entries")
         if depth > DEPTH_AT_MOST:
             raise ValueError(f"lists or dictionaries more than {DEPTH_AT_MOST} deep")
+
+    def opaque(self, name: str) -> Opaque:
+        if name not in self.types:
+            if len(self.types) == TYPES_AT_MOST:
+                raise ValueError(f"values of more than {TYPES_AT_MOST} types")
+            self.types[name] = type(name, (Opaque,), {})
+        return self.types[name]()
 
 
 def encode(value) -> str:
@@ -96,15 +107,13 @@ def _value(part, room: _Room, depth: int):
     if kind in ("list", "tuple"):
         return (list if kind == "list" else tuple)(_value(item, room, depth + 1) for item in content)
     if kind == "dict":
+        if len(content) > KEYS_AT_MOST:
+            raise ValueError(f"a dictionary of more than {KEYS_AT_MOST:,} entries")
         return {_value(key, room, depth + 1): _value(item, room, depth + 1) for key, item in content}
     if kind == "opaque":
-        return _opaque(content if isinstance(content, str) and len(content) < 60 and content.isidentifier() else "object")()
+        named = isinstance(content, str) and len(content) < 60 and content.isidentifier()
+        return room.opaque(content if named else "object")
     raise ValueError(f"unknown mark {str(kind)[:60]!r}")
-
-
-@lru_cache(100)
-def _opaque(name: str) -> type[Opaque]:
-    return type(name, (Opaque,), {})
 
 
 def _array(dtype: str, shape: list[int], data: str) -> np.ndarray:
