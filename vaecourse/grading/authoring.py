@@ -216,10 +216,8 @@ def _check(path: Path, line: int, kind: str, node) -> None:
         if kind != "answer":
             raise SourceError(path, line, f"a {kind} cell is code, not text")
         return
-    for name, (begin, end), home in (
-        ("solution", SOLUTION, {"solution", "entry", "answer"}),
-        ("hidden tests", HIDDEN, {"test"}),
-    ):
+    homes = (("solution", SOLUTION, {"solution", "entry", "answer"}), ("hidden tests", HIDDEN, {"test"}))
+    for name, (begin, end), home in homes:
         marks = re.findall(f"{begin}|{end}", node.source)
         if marks and kind not in home:
             raise SourceError(path, line, f"a {kind} cell cannot hold a region of {name}")

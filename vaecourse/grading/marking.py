@@ -214,8 +214,10 @@ def defined(source: str) -> set[str]:
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
-        if isinstance(node, ast.Assign):
-            names |= {part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)}
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            parts = [part for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+            names |= {part.id for part in parts if isinstance(part.ctx, ast.Store)}  # not the x of x.part = 1
     return names
 
 

@@ -1,5 +1,6 @@
 """A course's settings, in `course.toml`: its seed, and what one submission may use. Written once, then the instructor's."""
 
+import os
 import secrets
 import tomllib
 from dataclasses import asdict, dataclass, fields
@@ -66,7 +67,7 @@ def load(course: Path) -> Settings:
             raise ValueError(f"{path}: unknown limit {name!r}; there are {', '.join(names)}")
         if type(value) is not int or value < 1:
             raise ValueError(f"{path}: the limit {name} must be a positive whole number, got {value!r}")
-    folder = None if sources is None else course / Path(sources).expanduser()
+    folder = None if sources is None else course / os.path.expanduser(sources)
     if folder and not folder.is_dir():
         raise ValueError(f"{path}: sources names no folder: {folder}")
     return Settings(seed, Limits(**limits), folder)
