@@ -140,7 +140,8 @@ def _run(tasks: Sequence[_Task], lanes: int) -> Iterator[str]:
     What goes wrong beside others is tried again alone, at the end.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([marking.__name__, *(f"vaecourse.{module}" for module in vaecourse.__all__)])
+    modules = [f"vaecourse.{module}" for module in vaecourse.__all__]
+    context.set_forkserver_preload([marking.__name__, "sklearn.datasets", *modules])  # imported once, not by each process
     waiting, again, running = list(reversed(tasks)), [], {}
     progress = tqdm(total=len(tasks), unit="notebook", disable=not tasks)
     try:

@@ -1,5 +1,6 @@
 """What a student can ask at home: run the notebook, and print the points of its visible tests, exercise by exercise."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,9 +50,9 @@ def tally(notebook: NotebookNode) -> dict[str, Tally]:
     tallies: dict[str, Tally] = {}
     exercise = None
     for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (heading := re.match("## Exercise (.*)", cell.source)):
+            exercise = heading[1]
         role = cell.metadata.get("nbgrader", {})
-        if role.get("solution") and not role.get("grade"):
-            exercise = role["grade_id"]
         if not role.get("grade") or exercise is None:
             continue
         entry = tallies.setdefault(exercise, Tally())
