@@ -30,16 +30,18 @@ attacks.cell(
 attacks.cell(
     "memory_bomb_in_no_process",
     """
-    import os
-    for number in range(60):
+    import os, time
+    for number in range(150):
         hoard = os.memfd_create(f"hoard{number}")
-        for _ in range(100):
-            os.write(hoard, bytes(10**6))
-    import time
+        try:
+            for _ in range(100):
+                os.write(hoard, bytes(10**6))
+        except OSError as error:
+            print(error)
     time.sleep(1)
     """,
-    f"{MEMORY}|{ENDED}",
-    earns=(6, 9),
+    MEMORY,
+    earns=BEFORE,
 )
 attacks.cell(
     "memory_bomb_between_processes",
@@ -215,13 +217,7 @@ time.sleep(0.5)
 
 attacks.cell("print_flood", "import sys\nwhile True:\n    print('x' * 1000)\n    print('x' * 1000, file=sys.stderr)", CUT)
 attacks.cell("print_of_500_MB", "print(500_000_000 * 'x')", f"{CUT}|{MEMORY}", earns=(6, 9))
-attacks.cell(
-    "print_flood_from_c",
-    "import os\nwhile True:\n    os.write(1, 10_000 * b'x')\n    os.write(2, 10_000 * b'x')",
-    CUT,
-    earns=(6, 9),
-)
-attacks.cell("print_flood_of_a_child", "import os\nos.system('yes')", CUT, earns=(6, 9))
+attacks.cell("print_flood_from_c", "import os\nos.system('yes & yes >&2')", CUT, earns=(6, 9))
 attacks.cell(
     "display_flood",
     """

@@ -23,7 +23,7 @@ attacks.cell(
     f"""
     import os, re, sys
     for folder, folders, files in os.walk("/"):
-        if folder.startswith(("/proc", "/sys", "/usr", sys.base_prefix, sys.prefix + "/lib")):
+        if folder.startswith(("/proc", "/sys", "/usr", "/lib", "/bin", sys.base_prefix, sys.prefix + "/lib")):
             folders.clear()
             continue
         for name in files:

@@ -8,7 +8,6 @@ attacks = Attacks()
 
 attacks.cell("loop", "while True:\n    pass", TIME)
 attacks.cell("loop_in_power", "9**9**9", TIME, earns=(6, 9))
-attacks.cell("loop_in_regex", "import re\nre.match('(a+)+$', 40 * 'a' + 'b')", TIME, earns=(6, 9))
 attacks.cell("loop_in_c", "import collections, itertools\ncollections.deque(itertools.count(), maxlen=0)", TIME, earns=BEFORE)
 attacks.cell(
     "loop_that_cannot_be_interrupted",
@@ -50,7 +49,6 @@ attacks.cell(
 attacks.cell(
     "loop_in_repr", "class Forever:\n    def __repr__(self):\n        while True:\n            pass\n\nForever()", TIME
 )
-attacks.cell("sleep", "import time\ntime.sleep(1e6)", TIME)
 attacks.cell("await", "import asyncio\nawait asyncio.sleep(1e6)", TIME, earns=(6, 9))
 attacks.cell(
     "task_that_blocks",
@@ -83,20 +81,6 @@ attacks.cell("debugger", "breakpoint()\nimport pdb\npdb.set_trace()")
 attacks.solution("loop_in_a_function", TIME, earns=(3, 6), norm="def norm(v):\n    while True:\n        pass")
 attacks.solution(
     "slow_calls", "stopped|no answer|^$", earns=(0, 9), twice="import time\ndef twice(x):\n    time.sleep(3)\n    return 2 * x"
-)
-attacks.solution(
-    "loop_in_an_error_s_words",
-    TIME,
-    earns=(3, 6),
-    norm="""
-    class Talk(Exception):
-        def __str__(self):
-            while True:
-                pass
-
-    def norm(v):
-        raise Talk
-    """,
 )
 attacks.solution("recursion_without_end", "RecursionError", norm="def norm(v):\n    return norm(v)")
 attacks.cell(

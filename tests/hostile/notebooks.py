@@ -49,7 +49,7 @@ def tests_before_answers(notebook):
     notebook.cells.reverse()
 
 
-@attacks.change("restored|changed|missing")
+@attacks.change(WRONG_VALUE)
 def tests_turned_into_text(notebook):
     for name in EXERCISES:
         cell = find(notebook, f"{name}_hidden")
@@ -126,7 +126,7 @@ def solutions_doubled(notebook):
         notebook.cells.append(nbformat.from_dict(copy))
 
 
-@attacks.change(".", earns=(0, 9))
+@attacks.change(earns=(0, 9))
 def solutions_of_other_kinds(notebook):
     for name, kind in zip(EXERCISES, ("markdown", "raw", "raw"), strict=True):
         cell = find(notebook, name)
