@@ -50,7 +50,7 @@ formgrader: $(INSTALLED) ## open formgrader, to grade written answers (COURSE=co
 
 bench: $(INSTALLED) ## time the package beside bare loops and its peers, which it installs; time the set-up, the book, the tests
 	$(PIP) -c requirements.txt --no-build-isolation -e ".[bench]"
-	set -e; for benchmark in training players estimators mixture growth build; do \
+	set -e; for benchmark in training players estimators mixture growth grading build; do \
 		$(BIN)/python tests/benchmarks/$$benchmark.py; done
 
 clean: ## remove what was built; the environment stays

@@ -327,6 +327,32 @@ def test_the_release_is_one_zip_with_all_that_a_student_needs(course):
     assert first
 
 
+def test_the_books_assignment_solved_earns_all_that_a_machine_gives_and_untouched_nothing(needs_sandbox, tmp_path):
+    assignment = forms.assignments()[0]
+    slug = assignment.slug
+    source = forms.source(assignment)
+    stub = forms.student(source)
+    answers = {cell.id: cell.source.replace("Ada Lovelace", "ada") for cell in source.cells}
+    answers["measure_c"] = "print('left out here: it takes its time')"
+    solved = deepcopy(stub)
+    for cell in solved.cells:
+        if cell.metadata.get("nbgrader", {}).get("solution"):
+            cell.source = answers[cell.id]
+    for student, notebook in (("ada", solved), ("ben", stub)):
+        (tmp_path / "handed-in" / student).mkdir(parents=True)
+        (tmp_path / "handed-in" / student / f"{slug}.ipynb").write_text(forms.dumps(notebook), "utf-8")
+    courses.grade(tmp_path / "course", tmp_path / "handed-in")
+
+    by_hand = sum(cell.points for cell in assignment.cells if cell.kind == "answer")
+    ada, ben = (Marks.load(tmp_path / "course" / "marks" / slug / f"{student}.json") for student in ("ada", "ben"))
+    assert (ada.earned, ada.pending) == (ada.points - by_hand, by_hand), ada
+    assert (ben.earned, ben.pending) == (0, 0)
+    assert {mark.message for mark in ben.marks if mark.message} <= {
+        "nothing is written here yet",
+        "Enter your name, or the number by which your course knows you: your data depend on it.",
+    }
+
+
 def test_formgrader_needs_a_course(tmp_path):
     told = subprocess.run(command("formgrader", "--course", tmp_path), capture_output=True, text=True)
     assert told.returncode == 1 and "is no course yet" in told.stderr

@@ -54,10 +54,16 @@ def table(times: dict[str, np.ndarray], reference: str, **about) -> list[dict]:
     ]
 
 
-def store(name: str, settings: dict, rows: list[dict], **more) -> None:
-    """Write book/results/NAME.benchmark.json, which a chapter shows, and print it."""
+def write(name: str, settings: dict, rows: list[dict], **more) -> dict:
+    """Write book/results/NAME.benchmark.json; what is in it."""
     report = {"machine": machine(), "settings": settings, "rows": rows, **more}
     (results.RESULTS / f"{name}.benchmark.json").write_text(json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def store(name: str, settings: dict, rows: list[dict], **more) -> None:
+    """Write book/results/NAME.benchmark.json, which a chapter shows, and print it."""
+    report = write(name, settings, rows, **more)
     print(f"\n{name}: {report['machine']['cores']} cores, {report['machine']['threads']} threads")
     for row in rows:
         about = {key: value for key, value in row.items() if key not in ("what", "milliseconds", "ratio")}

@@ -72,7 +72,7 @@ def mark(exam: Exam, student: str, submitted: NotebookNode, limits: Limits, sock
             if cell.cell_type == "code":
                 judge.take(cell)
                 if not _role(cell).get("locked"):
-                    notes += [f"A cell of yours, {place}: {words}." for words in _trouble(cell)]
+                    notes += [f"A cell of yours, {place}: {words}" for words in _trouble(cell)]
     if kernel.dead:
         notes.append(f"From some point on nothing was run: {kernel.dead}.")
     return _marks(exam, student, notebook, notes, time.monotonic() - started), notebook
@@ -84,7 +84,7 @@ def _trouble(cell: NotebookNode) -> Iterator[str]:
         if output.output_type == "error" and output.ename == TIME_LIMIT:
             yield output.evalue
         if output.output_type == "stream" and output.text.endswith(CUT):
-            yield "it printed too much, and the rest was cut"
+            yield "it printed too much, and the rest was cut."
 
 
 def refuse(exam: Exam, student: str, problem: str) -> tuple[Marks, NotebookNode]:
