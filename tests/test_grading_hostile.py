@@ -21,7 +21,7 @@ import pytest
 import torch
 from nbgrader.api import Gradebook
 
-from vaecourse.grading import checks, course, forms, sandbox, settings
+from vaecourse.grading import bubblewrap, checks, course, forms, settings
 from vaecourse.grading.marks import Marks
 
 LIMITS = settings.Limits(seconds_a_cell=5, seconds=20, memory_mb=1200, processes=128, disk_mb=50, output_kb=100)
@@ -29,10 +29,18 @@ LANES = 2
 GRADER_MB = 500
 """The most that the process of one grading may hold; half of it is PyTorch."""
 
-HONEST = [hostile.Hostile(f"honest_{n}", lambda notebook, host: hostile.dumps(notebook), 9, 9, "^$", "") for n in range(4)]
 PR_SET_CHILD_SUBREAPER = 36
 
 pytestmark = pytest.mark.filterwarnings("ignore:Object of type <SubmittedAssignment> not in session")  # nbgrader's own
+
+
+def honest(notebook: nbformat.NotebookNode, host: hostile.Host) -> bytes:
+    """A solved notebook, of which nobody else must read the written answer."""
+    notebook.cells[-1].source = hostile.SECRET
+    return hostile.dumps(notebook)
+
+
+HONEST = [hostile.Hostile(f"{letter}_honest", honest, 9, 9, "^$", "") for letter in "bfmt"]  # graded among the others
 
 
 @dataclass
@@ -80,7 +88,7 @@ class Listeners:
         for server in self.servers:
             server.settimeout(0.2)
         self.closing = threading.Event()
-        self.threads = [threading.Thread(target=self._listen, args=(server,)) for server in self.servers]
+        self.threads = [threading.Thread(target=self._listen, args=(server,), daemon=True) for server in self.servers]
         for thread in self.threads:
             thread.start()
 
@@ -126,8 +134,8 @@ class Scale(threading.Thread):
 def run(request, tmp_path_factory):
     """Grade the attacks that were selected, among honest submissions."""
     try:
-        sandbox.require()
-    except sandbox.SandboxMissing as missing:
+        bubblewrap.require()
+    except bubblewrap.SandboxMissing as missing:
         pytest.skip(str(missing))
     folder = tmp_path_factory.mktemp("hostile")
     assignment = hostile.assignment(folder / "sources")
@@ -138,11 +146,12 @@ def run(request, tmp_path_factory):
     (place / settings.FILE).write_text(f'seed = "{hostile.SECRET}"\nsources = "../sources"\n[limits]\n{limits}\n')
 
     listeners, scale = Listeners(), Scale()
-    others = [submissions / "honest_0" / f"{hostile.SLUG}.ipynb", place / settings.FILE, assignment.folder / "assignment.md"]
-    made = [place / "gradebook.db", place / "source" / hostile.SLUG / others[0].name]
+    file = f"{hostile.SLUG}.ipynb"
+    others = [submissions / HONEST[0].name / file, place / settings.FILE, assignment.folder / "assignment.md"]
+    made = [place / "gradebook.db", place / "source" / hostile.SLUG / file]
     host = hostile.Host(listeners.port, listeners.name, tuple(map(str, others + made)))
     for attack in [case for case in (*hostile.HOSTILE, *HONEST) if case.name in _selected(request.session)]:
-        path = submissions / attack.name / f"{hostile.SLUG}.ipynb"
+        path = submissions / attack.name / file
         path.parent.mkdir(parents=True)
         path.write_bytes(attack.build(json.loads(json.dumps(solved), object_hook=nbformat.NotebookNode), host))
     watched = [path for path in (*others, Path(checks.__file__), Path(torch.__file__)) if path.exists()]
@@ -192,7 +201,7 @@ def test_it_earns_its_honest_part_and_is_told_what_happened(run, attack):
     assert (marks.points, len(marks.marks)) == (hostile.POINTS + 2, 7)
     assert re.search(attack.says, told)
     assert re.search(attack.shows, printed)
-    assert hostile.SECRET not in told + printed + page
+    assert attack in HONEST or hostile.SECRET not in told + printed + page
     assert "<script>document" not in page and 'onerror="document' not in page
     for words in (*marks.notes, *(mark.message for mark in marks.marks)):
         assert " ".join(words.split())[:60] in " ".join(html.unescape(page).split())
