@@ -66,7 +66,7 @@ class Memory(threading.Thread):
 
 def ours(students: int, folder: Path) -> dict:
     """A whole class, on all cores, in sandboxes."""
-    course.release(folder / "course")
+    course.prepare(folder / "course")
     memory = Memory()
     memory.start()
     started = time.perf_counter()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vaecourse.grading import course as courses
 from vaecourse.grading import forms
+from vaecourse.grading.layout import Place
 
 ARCHIVE = "exercises.zip"
 START = """\
@@ -35,11 +36,11 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files give the same zip
 
 def pack(course: Path) -> Path:
     """Write COURSE/exercises.zip, and return its path. Raises ValueError and RuntimeError, with the reason."""
-    exams = courses.release(course)
+    assignments = courses.prepare(course)
     with tempfile.TemporaryDirectory() as folder:
         wheel = _wheel(Path(folder))
-        files = {f"{exam.assignment.slug}.ipynb": forms.dumps(exam.released).encode() for exam in exams}
-        listed = "\n".join(f"- `{exam.assignment.slug}.ipynb`: {exam.assignment.title}" for exam in exams)
+        files = {f"{own.slug}.ipynb": Place(course, own.slug).release.read_bytes() for own in assignments}
+        listed = "\n".join(f"- `{own.slug}.ipynb`: {own.title}" for own in assignments)
         start = START.format(wheel=wheel.name, notebooks=listed, first=next(iter(files)))
         files |= {"START.md": start.encode(), wheel.name: wheel.read_bytes()}
     path = course / ARCHIVE
