@@ -455,7 +455,7 @@ def test_any_other_error_comes_back_as_words_and_cannot_act(error, words):
 
 def test_an_error_is_cut_to_two_thousand_characters():
     with pytest.raises(ValueError) as caught:
-        call(raising(ValueError("x" * 10**6)))
+        call(raising(ValueError("x" * (wire.CHARACTERS_AT_MOST + 1))))
     assert str(caught.value) == 2000 * "x"
 
 
