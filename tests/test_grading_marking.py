@@ -489,7 +489,7 @@ def test_a_notebook_of_an_older_format_is_read(tmp_path):
         (100_000 * b'{"a":[', "The file is no notebook: it is nested too deeply."),
         (
             json.dumps(v4.new_notebook(cells=[v4.new_raw_cell("", id=f"c{n}") for n in range(CELLS_AT_MOST + 1)])),
-            "The notebook has 1,001 cells; 1,000 are read at most.",
+            "The file is no valid notebook: it has 1,001 cells, and 1,000 are read at most",
         ),
     ],
     ids=lambda value: ascii(value)[:40],

@@ -194,7 +194,8 @@ class StudentKernel:
         self.watch.start()
         self.cells.start_new_kernel_client()
         self.judge = self._judge()
-        self._evaluate(f"limit_output({self.cells.a_cell // 2})")
+        self._evaluate(f"limit_output({self.cells.a_cell // 2})", SECONDS_TO_START)  # imports PyTorch
+        self.deadline = time.monotonic() + self.limits.seconds
         return self
 
     def __exit__(self, *error) -> None:
@@ -250,14 +251,15 @@ class StudentKernel:
             raise wire.StudentError("the kernel's answer cannot be read") from None
         return wire.answer(text)
 
-    def _evaluate(self, call: str) -> dict:
+    def _evaluate(self, call: str, seconds: float | None = None) -> dict:
         """Call a function of `wire` in the student's kernel, outside of any cell: the kernel's reply."""
         code = f"__import__({wire.__name__!r}, fromlist=['*']).{call}"
-        return self._reply(self.judge.execute("", silent=True, store_history=False, user_expressions={"value": code}))
+        asked = self.judge.execute("", silent=True, store_history=False, user_expressions={"value": code})
+        return self._reply(asked, seconds or self._seconds())
 
-    def _reply(self, message: str) -> dict:
+    def _reply(self, message: str, seconds: float) -> dict:
         """The content of the reply to a message; StudentError where none comes within a cell's time."""
-        end = time.monotonic() + self._seconds()
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
                 reply = self.judge.get_shell_msg(timeout=0.2)
