@@ -10,8 +10,8 @@ processes, without the sandboxes; what they share counts once. Writes book/resul
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 
@@ -41,42 +41,31 @@ def class_of(students: int, folder: Path) -> None:
         path.write_text(forms.dumps(notebook), "utf-8")
 
 
-class Memory(threading.Thread):
-    """The most memory, in MB, that this process and its children have had together; sandboxes left out."""
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.most, self.ended = 0.0, threading.Event()
-
-    def run(self) -> None:
-        """Look, again and again."""
-        while not self.ended.wait(SECONDS_BETWEEN_LOOKS):
-            self.most = max(
-                self.most, sum(map(self._own, [psutil.Process(), *psutil.Process().children(recursive=True)])) / 1e6
-            )
-
-    @staticmethod
-    def _own(process: psutil.Process) -> int:
-        try:
-            line = " ".join(process.cmdline())
-            return 0 if "bwrap" in line or "ipykernel_launcher" in line else process.memory_full_info().pss
-        except psutil.Error:
-            return 0
-
-
 def ours(students: int, folder: Path) -> dict:
-    """A whole class, on all cores, in sandboxes."""
+    """A whole class, on all cores, in sandboxes, by the command that an instructor types."""
+    command = [sys.executable, "-m", "vaecourse.grading", "grade", "--course", folder / "course", folder / "handed-in"]
     course.prepare(folder / "course")
-    memory = Memory()
-    memory.start()
-    started = time.perf_counter()
-    done = course.grade(folder / "course", folder / "handed-in")
+    started, most = time.perf_counter(), 0.0
+    with subprocess.Popen(command) as grading:
+        while grading.poll() is None:
+            most = max(most, memory(grading.pid))
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    assert grading.returncode == 0
     seconds = time.perf_counter() - started
-    memory.ended.set()
-    assert (done.anew, done.failed) == (students, ())
     started = time.perf_counter()
-    course.grade(folder / "course", folder / "handed-in")
-    return row("vaecourse.grading", students, seconds, memory_mb=memory.most, again=time.perf_counter() - started)
+    subprocess.run(command, check=True)
+    return row("vaecourse.grading", students, seconds, memory_mb=most, seconds_again=time.perf_counter() - started)
+
+
+def memory(pid: int) -> float:
+    """The memory, in MB, of a process and all below it; what they share counts once, sandboxes do not count."""
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            with suppress(psutil.Error):
+                line = " ".join(process.cmdline())
+                total += 0 if "bwrap" in line or "ipykernel_launcher" in line else process.memory_full_info().pss
+    return total / 1e6
 
 
 def stock(students: int, folder: Path) -> dict:

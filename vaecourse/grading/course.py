@@ -166,7 +166,8 @@ def _processes(assignments: Sequence[Assignment]) -> ForkServerContext:
     """Processes forked from one that has imported, once, what marking needs and the chapters that the assignments are about."""
     context = multiprocessing.get_context("forkserver")
     chapters = [f"vaecourse.{assignment.slug.partition('_')[2]}" for assignment in assignments]
-    context.set_forkserver_preload(["vaecourse.grading.lane", "sklearn.datasets", *sorted(set(chapters))])
+    slow = ["sklearn.datasets", "torch.fx.experimental.symbolic_shapes"]  # imported by data, and by torch.distributions
+    context.set_forkserver_preload([*slow, *sorted(set(chapters)), "vaecourse.grading.lane"])
     return context
 
 

@@ -55,6 +55,11 @@ def release(course: Path, slug: str) -> None:
     config.CourseDirectory.course_id = course.resolve().name
     with _alembic():
         result = NbGraderAPI(config=config).generate_assignment(slug)
+    if "Cannot add or remove cells" in result.get("log", ""):
+        raise RuntimeError(
+            f"{slug} has other cells than when it was graded here first, and the gradebook cannot follow: go on with the "
+            f"assignment as it was (a copy of its folder, named as `sources` in {course / 'course.toml'}), or with a new course"
+        )
     if not result["success"]:
         raise RuntimeError(f"nbgrader could not release {slug}: {result.get('error') or result.get('log')}")
 
