@@ -27,7 +27,7 @@ from vaecourse.grading.marks import Marks
 LIMITS = settings.Limits(seconds_a_cell=5, seconds=20, memory_mb=1200, processes=128, disk_mb=50, output_kb=100)
 LANES = 2
 GRADER_MB = 500
-"""The most that the process of one grading may hold; half of it is PyTorch."""
+"""The most that a process of the grading may hold, in MB; what it shares with others, PyTorch above all, counts in part."""
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -125,7 +125,7 @@ class Scale(threading.Thread):
             for process in psutil.Process().children(recursive=True):
                 try:
                     if "forkserver" in " ".join(process.cmdline()):
-                        self.most = max(self.most, process.memory_info().rss // 1_000_000)
+                        self.most = max(self.most, process.memory_full_info().pss // 1_000_000)
                 except psutil.Error:  # it has ended meanwhile
                     continue
 

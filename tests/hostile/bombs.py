@@ -112,7 +112,7 @@ time.sleep(0.5)
 """,
     "|folder that is not its own",
     earns=(6, 9),
-    shows="is full|/box",
+    shows="is full|/box|folder that is not its own",
 )
 attacks.cell(
     "file_bomb_of_many_files",
