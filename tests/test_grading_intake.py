@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from vaecourse.grading import course, intake
+from vaecourse.grading import intake, layout
 from vaecourse.grading.intake import Submission, collect
 
 SLUGS = ["07_vae", "08_flow"]
@@ -709,6 +709,6 @@ def test_the_copies_must_not_lie_among_the_submissions(tmp_path):
 
 
 def test_how_submissions_are_taken_in_does_not_decide_their_marks():
-    code = course._code()
-    assert Path(course.marking.__file__).read_bytes() in code
+    code = layout.code()
+    assert all((layout.PACKAGE / "grading" / name).read_bytes() in code for name in layout.DECIDING)
     assert not any(Path(part.__file__).read_bytes() in code for part in (intake, intake.files, intake.names))

@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
@@ -35,41 +35,13 @@ from vaecourse.grading.authoring import Assignment
 from vaecourse.grading.intake import Submission
 from vaecourse.grading.layout import Place, code, digest, write
 from vaecourse.grading.marks import Marks
-from vaecourse.grading.settings import Settings
+from vaecourse.grading.task import Task
 
 SECONDS_TO_SPARE = 60  # beyond a notebook's own time, before its process is given up
 
 
 class Busy(RuntimeError):
     """The course is being graded by somebody else at this moment."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A submission to mark. `scratch` is a folder to be made for it; `alone`, whether nothing else is marked beside it."""
-
-    assignment: Assignment
-    submission: Submission
-    course: Path
-    rules: Settings
-    key: str
-    scratch: Path
-    alone: bool = False
-
-    @property
-    def place(self) -> Place:
-        """Where its files lie."""
-        return Place(self.course, self.submission.assignment, self.submission.student)
-
-
-@dataclass(frozen=True)
-class Graded:
-    """What a run of `grade` has done: how many submissions there are, how many of them were graded now, what went wrong."""
-
-    submissions: int
-    anew: int
-    failed: tuple[str, ...]
-    unclear: tuple[str, ...]
 
 
 def prepare(course: Path) -> list[Assignment]:

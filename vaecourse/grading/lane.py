@@ -16,11 +16,11 @@ import torch
 
 from vaecourse.grading import checks, forms, gradebook, marking, trials
 from vaecourse.grading.authoring import Assignment
-from vaecourse.grading.course import Task
 from vaecourse.grading.layout import Place, code, digest, write
 from vaecourse.grading.marking import Exam
 from vaecourse.grading.marks import Marks
 from vaecourse.grading.sandbox import MachineFull
+from vaecourse.grading.task import Task
 
 OUR_FAULT = "Grading was stopped by an error that is not yours. It will be tried again; if this stays, tell your instructor."
 PARENT_DIED = 1  # prctl's PR_SET_PDEATHSIG

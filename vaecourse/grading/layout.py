@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-DECIDING = {"authoring.py", "checks.py", "marking.py", "sandbox.py", "statistics.py", "trials.py", "wire.py"}
+DECIDING = {"authoring.py", "checks.py", "marking.py", "sandbox.py", "selfcheck.py", "statistics.py", "trials.py", "wire.py"}
 """What of this folder decides about marks."""
 
 
