@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
@@ -42,6 +42,16 @@ SECONDS_TO_SPARE = 60  # beyond a notebook's own time, before its process is giv
 
 class Busy(RuntimeError):
     """The course is being graded by somebody else at this moment."""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What a run of `grade` has done: how many submissions there are, how many of them were graded now, what went wrong."""
+
+    submissions: int
+    anew: int
+    failed: tuple[str, ...]
+    unclear: tuple[str, ...]
 
 
 def prepare(course: Path) -> list[Assignment]:

@@ -25,13 +25,3 @@ class Task:
     def place(self) -> Place:
         """Where its files lie."""
         return Place(self.course, self.submission.assignment, self.submission.student)
-
-
-@dataclass(frozen=True)
-class Graded:
-    """What a run of `grade` has done: how many submissions there are, how many of them were graded now, what went wrong."""
-
-    submissions: int
-    anew: int
-    failed: tuple[str, ...]
-    unclear: tuple[str, ...]
