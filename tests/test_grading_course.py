@@ -348,3 +348,12 @@ def test_formgrader_shows_texts_without_anything_that_acts():
     shown = gradebook.safe_markdown(text)
     assert "<script" not in shown and "onerror" not in shown.replace("&lt;", "") and 'href="javascript' not in shown
     assert "<strong>bold</strong>" in gradebook.safe_markdown("**bold**")
+
+
+def test_a_folder_that_its_owner_may_not_enter_is_removed_too(tmp_path):
+    folder = tmp_path / "scratch" / "closed"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "file").write_text("x")
+    folder.chmod(0)
+    courses._remove(tmp_path / "scratch")
+    assert not (tmp_path / "scratch").exists()

@@ -194,5 +194,8 @@ def _alone(course: Path) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder in which a student's process could write: rm copes with folders of any depth."""
-    subprocess.run(["rm", "-rf", str(folder)], check=False)
+    """Remove a folder in which a student's process could write: of any depth, and closed to its owner."""
+    remove = ["rm", "-rf", str(folder)]
+    if subprocess.run(remove, stderr=subprocess.DEVNULL).returncode:
+        subprocess.run(["chmod", "-R", "u+rwx", str(folder)], stderr=subprocess.DEVNULL)
+        subprocess.run(remove)
