@@ -19,7 +19,7 @@ from nbformat import NotebookNode, v4
 from vaecourse.grading import forms, marking, wire
 from vaecourse.grading.marking import CELLS_AT_MOST, Exam, Judge, defined, read, rebuild, refuse
 from vaecourse.grading.marks import Mark, Marks
-from vaecourse.grading.sandbox import TIME_LIMIT, error_output
+from vaecourse.grading.sandbox import TIME_LIMIT, MachineFull, error_output
 from vaecourse.grading.settings import Limits
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")  # the kernel is of another class
@@ -177,6 +177,15 @@ def test_what_goes_wrong_in_an_answer_is_said_in_words_and_costs_that_exercise_a
     marks = grade(submission)
     assert of(marks, "twice_visible").message == message
     assert marks.earned == POINTS - 3
+
+
+def test_a_machine_without_memory_is_no_error_of_the_answer(grade, submission):
+    class Full(Kernel):
+        def ask(self, **request):
+            raise MachineFull("the machine had no memory left")
+
+    with pytest.raises(MachineFull):
+        grade(submission, Full)
 
 
 def test_a_long_message_is_cut(grade, submission):

@@ -11,7 +11,6 @@ Marks are written as soon as they are there, and know what they depend on. So gr
 it goes on, and it grades anew only what has changed. All else is made of the marks.
 """
 
-import fcntl
 import multiprocessing
 import os
 import subprocess
@@ -24,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import nbformat
@@ -144,9 +143,10 @@ def _run(tasks: Sequence[Task], lanes: int) -> Iterator[str]:
             process.kill()
 
 
-def _processes(assignments: Sequence[Assignment]) -> ForkServerContext:
+def _processes(assignments: Sequence[Assignment]) -> BaseContext:
     """Processes forked from one that has imported, once, what marking needs and the chapters that the assignments are about."""
-    context = multiprocessing.get_context("forkserver")
+    there = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in there else "spawn")  # Windows releases, too
     chapters = [f"vaecourse.{assignment.slug.partition('_')[2]}" for assignment in assignments]
     slow = ["sklearn.datasets", "torch.fx.experimental.symbolic_shapes"]  # imported by data, and by torch.distributions
     context.set_forkserver_preload([*slow, *sorted(set(chapters)), "vaecourse.grading.lane"])
@@ -178,6 +178,8 @@ def _handed_in(submission: Submission) -> datetime | None:
 @contextmanager
 def _alone(course: Path) -> Iterator[Path]:
     """Hold the course for oneself; gives a new folder for what is passing. Raises Busy where another holds the course."""
+    import fcntl  # not on Windows, where there is no sandbox either
+
     course.mkdir(parents=True, exist_ok=True)
     with open(course / ".lock", "w") as lock:
         try:

@@ -116,8 +116,7 @@ def by_hand(gradebook: Gradebook, marks: Marks) -> tuple[Marks, dict[str, str]]:
     """The marks with the points that a person gave in formgrader, and that person's comments, by cell."""
     entry = gradebook.find_submission_notebook(marks.assignment, marks.assignment, marks.student)
     given = {
-        grade.name: float(grade.manual_score if grade.manual_score is not None else grade.auto_score or 0)
-        + (grade.extra_credit or 0)
+        grade.name: (grade.auto_score or 0 if grade.manual_score is None else grade.manual_score) + (grade.extra_credit or 0)
         for grade in entry.grades
         if (grade.manual_score is not None or grade.extra_credit) and not grade.needs_manual_grade
     }
@@ -126,5 +125,5 @@ def by_hand(gradebook: Gradebook, marks: Marks) -> tuple[Marks, dict[str, str]]:
     return replace(marks, marks=merged), comments
 
 
-def _whole(points: float) -> int | float:
+def _whole(points: int | float) -> int | float:
     return int(points) if points == int(points) else points

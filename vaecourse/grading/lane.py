@@ -55,19 +55,22 @@ def mark(task: Task) -> None:
     student = task.submission.student
     os.environ[checks.COURSE_SEED], os.environ[checks.STUDENT] = task.rules.seed, student
     exam = _exam(task)
-    if task.submission.notebook is None:
-        _store(task, *marking.refuse(exam, student, task.submission.problem), key=task.key)
-        return
-    try:
-        submitted = marking.read(task.submission.notebook)
+    problem, submitted = task.submission.problem, None
+    if task.submission.notebook is not None:
+        try:
+            submitted = marking.read(task.submission.notebook)
+        except ValueError as error:
+            problem = str(error)
+    if submitted is None:
+        done = marking.refuse(exam, student, problem)
+    else:
         task.scratch.mkdir()
-        done = marking.mark(exam, student, submitted, task.rules.limits, task.scratch)
-    except ValueError as error:
-        done = marking.refuse(exam, student, str(error))
-    except MachineFull:
-        if not task.alone:
-            raise
-        done = marking.refuse(exam, student, "The notebook took all of the machine's memory, and was stopped.")
+        try:
+            done = marking.mark(exam, student, submitted, task.rules.limits, task.scratch)
+        except MachineFull:
+            if not task.alone:
+                raise
+            done = marking.refuse(exam, student, "The notebook took all of the machine's memory, and was stopped.")
     _store(task, *done, key=task.key)
 
 

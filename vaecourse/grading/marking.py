@@ -23,7 +23,7 @@ from nbgrader.utils import determine_grade
 from vaecourse.grading.authoring import Assignment
 from vaecourse.grading.intake import MAX_NOTEBOOK
 from vaecourse.grading.marks import Mark, Marks
-from vaecourse.grading.sandbox import TIME_LIMIT, StudentKernel, error_output
+from vaecourse.grading.sandbox import TIME_LIMIT, MachineFull, StudentKernel, error_output
 from vaecourse.grading.selfcheck import in_words
 from vaecourse.grading.settings import Limits
 from vaecourse.grading.wire import CUT, clean
@@ -178,6 +178,8 @@ class Judge:
         try:
             self._bind(cell.source)
             self._execute(cell)
+        except MachineFull:  # says nothing of the answer
+            raise
         except Exception as error:
             words = str(error)
             if isinstance(error, NameError) and self.stopped.get(error.name):

@@ -112,13 +112,12 @@ class Watch(threading.Thread):
 def _nameless(pid: int) -> dict[tuple[int, int], int]:
     """The bytes of a process's open files that stand in no folder, by device and inode."""
     found = {}
-    try:
+    with suppress(OSError):  # the process is gone meanwhile
         for entry in os.scandir(f"/proc/{pid}/fd"):
-            file = entry.stat()
-            if stat.S_ISREG(file.st_mode) and not file.st_nlink:
-                found[file.st_dev, file.st_ino] = 512 * file.st_blocks
-    except OSError:  # the file, or the process, is gone meanwhile
-        pass
+            with suppress(OSError):  # the file is
+                file = entry.stat()
+                if stat.S_ISREG(file.st_mode) and not file.st_nlink:
+                    found[file.st_dev, file.st_ino] = 512 * file.st_blocks
     return found
 
 
@@ -187,9 +186,8 @@ class StudentKernel:
         self.cells.a_cell = 1000 * self.limits.output_kb
         self.cells.left = CELLS_OF_OUTPUT * self.cells.a_cell
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.cells.start_new_kernel(
-            env={"PATH": os.environ["PATH"]}, **quiet
-        )  # bubblewrap's own environment can be read inside
+        bare = {"PATH": os.environ["PATH"]}  # bubblewrap's own environment can be read in the sandbox
+        self.cells.start_new_kernel(env=bare, **quiet)
         self.watch = Watch(self.manager.provisioner.process.pid, self.sockets, self.limits)
         self.watch.start()
         self.cells.start_new_kernel_client()
