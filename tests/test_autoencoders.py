@@ -48,7 +48,7 @@ def linear_models(oblong) -> dict[bool, Autoencoder]:
     return models
 
 
-@pytest.mark.equation("eq-autoencoders-linear", oracle="eigenvectors of the covariance")
+@pytest.mark.equation("eq-autoencoders-linear", oracle="closed form: the eigenvectors of the covariance")
 @pytest.mark.parametrize("shared", [False, True], ids=["free weights", "shared weights"])
 def test_a_linear_code_ends_in_the_subspace_of_pca_with_its_error(linear_models, oblong, shared):
     model, basis = linear_models[shared], pca.eigen(oblong, 2)
@@ -88,7 +88,7 @@ def test_without_biases_and_centering_the_subspace_is_another_one(oblong):
     assert principal_angles(autoencoders.decoder_basis(model), torch.from_numpy(Vt[:2].T.copy())).max() < 1e-3
 
 
-@pytest.mark.equation("eq-autoencoders-angles", oracle="scipy")
+@pytest.mark.equation("eq-autoencoders-angles", oracle="another library: scipy")
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 10**6), a=st.integers(1, 4), b=st.integers(1, 4))
 def test_principal_angles_are_scipys(seed, a, b):
@@ -115,7 +115,7 @@ def test_directions_that_span_less_than_they_count_are_an_error(no_shape_checks)
 # Errors and gradients
 
 
-@pytest.mark.equation("eq-autoencoders-error", oracle="numpy")
+@pytest.mark.equation("eq-autoencoders-error", oracle="independent code: numpy")
 def test_an_error_is_summed_over_pixels_and_the_loss_averaged_over_images():
     model, x = autoencoders.deep(5, 2, hidden=(4,)).double(), torch.rand(7, 5, generator=generator(), dtype=torch.float64)
     W = [parameter.detach().numpy() for parameter in model.parameters()]
@@ -207,7 +207,7 @@ def test_a_list_codes_any_finite_set_in_one_number_without_loss_and_nothing_else
     assert steps.mean() > 2, "neighbors in code are no neighbors"
 
 
-@pytest.mark.equation("eq-autoencoders-clash", oracle="the largest error on a fine circle")
+@pytest.mark.equation("eq-autoencoders-clash", oracle="numeric search for the largest error on a fine circle")
 @pytest.mark.parametrize("trained", [False, True])
 def test_a_continuous_code_of_one_number_fails_somewhere_on_the_circle_by_at_least_its_radius(trained):
     t = torch.linspace(0, 2 * pi, 401, dtype=torch.float64)[:-1]

@@ -125,7 +125,7 @@ def test_the_mean_kl_to_the_prior_is_mutual_information_and_the_aggregates_kl(se
     assert information + of_each - rate == pytest.approx(information, abs=1e-12)
 
 
-@pytest.mark.equation("eq-avae-conditional-mean", oracle="a numeric search over images")
+@pytest.mark.equation("eq-avae-conditional-mean", oracle="numeric search over images")
 def test_the_best_pixels_under_squared_error_are_the_mean_of_the_images_that_share_the_code():
     w, images = World(3), np.random.default_rng(0).random((5, 4))
     posterior = w.data[:, None] * w.q / w.aggregate  # p(x | z) of the encoder
@@ -162,14 +162,14 @@ def jensen_shannon() -> float:
     return integrate.quad(part, -9, 9, epsabs=1e-11)[0]
 
 
-@pytest.mark.equation("eq-avae-critic-loss", oracle="scipy's cross-entropy")
+@pytest.mark.equation("eq-avae-critic-loss", oracle="another library: scipy's cross-entropy")
 def test_the_critics_loss_is_the_cross_entropy_of_both_kinds_weighed_alike():
     real, fake = torch.randn(5, dtype=torch.float64, generator=generator(1)), torch.tensor([0.3, -2.0, 40.0]).double()
     expected = -np.log(special.expit(real.numpy())).mean() - special.log_expit(-fake.numpy()).mean()
     assert avae.critic_loss(real, fake).item() == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.equation("eq-avae-optimal-critic", oracle="a numeric search at each point")
+@pytest.mark.equation("eq-avae-optimal-critic", oracle="numeric search at each point")
 @pytest.mark.parametrize("x", [-2.0, 0.0, 0.4, 1.5, 3.0])
 def test_the_best_critic_is_the_datas_share_of_the_density(x):
     p, q = DATA.pdf(x), FAKE.pdf(x)
@@ -204,7 +204,7 @@ def test_minus_the_best_logit_is_the_log_ratio_and_its_mean_over_generated_image
     assert kl(DATA, FAKE) > kl(FAKE, DATA) + 0.5  # the other direction is another number
 
 
-@pytest.mark.equation("eq-avae-log-ratio", oracle="the ratio of two known Gaussians")
+@pytest.mark.equation("eq-avae-log-ratio", oracle="closed form of the ratio of two Gaussians")
 def test_a_critic_trained_between_two_gaussians_learns_their_log_ratio_and_one_hardly_trained_is_biased():
     real, fake = (quantiles(law, 4000).float()[:, None] for law in (DATA, FAKE))
     with torch.random.fork_rng():
@@ -259,7 +259,7 @@ def linear_avae() -> AVAE:
     return AVAE(linear_vae(), nn.Linear(4, 3), critic, noise=2, weight=0.7).double()
 
 
-@pytest.mark.equation("eq-avae-code-cost", oracle="scipy")
+@pytest.mark.equation("eq-avae-code-cost", oracle="another library: scipy")
 def test_the_cost_of_a_code_is_minus_its_log_density_under_the_encoder_summed_over_latents():
     model = linear_avae()
     x, z = torch.randn(6, 3, generator=generator(1)).double(), torch.randn(6, 2, generator=generator(2)).double()
@@ -406,7 +406,7 @@ def test_the_penalty_is_the_mean_squared_slope_at_real_images_and_its_gradient_i
         assert torch.allclose(ours - plain, gradient, atol=1e-12)
 
 
-@pytest.mark.equation("eq-avae-total", oracle="gradients derived by hand, under the same noise")
+@pytest.mark.equation("eq-avae-total", oracle="derivation by hand: gradients, under the same noise")
 def test_a_step_of_avae_is_the_one_derived_by_hand():
     """D learns from L_vae, G from weight * L_G, E from both, C from its own loss; the critic is met as it is by then."""
     model = linear_avae()
@@ -437,7 +437,7 @@ def test_a_step_of_avae_is_the_one_derived_by_hand():
     assert_moved(before, after, "generator.", of_affine(by_x_G, inputs))
 
 
-@pytest.mark.equation("eq-avae-feature-error", oracle="gradients derived by hand, under the same noise")
+@pytest.mark.equation("eq-avae-feature-error", oracle="derivation by hand: gradients, under the same noise")
 def test_a_step_of_vae_gan_is_the_one_derived_by_hand():
     """E learns from the features' error and the rate, the decoder from the error and the verdict, C from its own loss."""
     critic = Critic(nn.Linear(3, 4), nn.Linear(4, 1))
@@ -468,7 +468,7 @@ def test_a_step_of_vae_gan_is_the_one_derived_by_hand():
     assert_moved(before, after, "decoder.", of_affine(by_made, z))
 
 
-@pytest.mark.equation("eq-avae-bigan", oracle="gradients derived by hand, under the same noise")
+@pytest.mark.equation("eq-avae-bigan", oracle="derivation by hand: gradients, under the same noise")
 def test_a_step_of_bigan_is_the_one_derived_by_hand():
     """C tells (x, E(x)) from (G(z), z); E and G want the answers exchanged, and nothing else."""
     critic = PairCritic(nn.Linear(3, 4), nn.Linear(6, 1), pixels=3)
@@ -600,7 +600,7 @@ def test_avae_reaches_the_same_point_whether_or_not_it_was_cut_off(tmp_path):
 # Detail
 
 
-@pytest.mark.equation("eq-avae-high-frequency", oracle="a Fourier transform by its definition")
+@pytest.mark.equation("eq-avae-high-frequency", oracle="independent code: a Fourier transform by its definition")
 def test_high_frequency_energy_is_the_part_of_the_mean_square_at_short_waves():
     x = torch.rand(3, 6 * 8, generator=generator(1), dtype=torch.float64)
     row, column = np.arange(6), np.arange(8)

@@ -109,7 +109,7 @@ def numeric_optimum(beta: float, latents: int) -> tuple[float, float]:
     return parts(min(tries, key=lambda found: found.fun).x)
 
 
-@pytest.mark.equation("eq-beta_vae-water", oracle="scipy's search over all linear models")
+@pytest.mark.equation("eq-beta_vae-water", oracle="numeric search over all linear models, by scipy")
 @pytest.mark.parametrize("beta, latents", [(0.5, 4), (1.0, 2), (4.0, 4), (12.0, 3)])
 def test_the_best_linear_beta_vae_fills_the_variances_with_water_up_to_beta_c(beta, latents):
     rate, distortion = beta_vae.gaussian_rate_distortion(VARIANCES, C, beta, latents)
@@ -137,7 +137,7 @@ def test_beta_is_minus_the_slope_of_distortion_over_rate_which_fall_and_rise_wit
         assert high_r == 0 and high_d == pytest.approx(beta_vae.gaussian_rate_distortion(VARIANCES, c, 1e9)[1])
 
 
-@pytest.mark.equation("eq-beta_vae-objective", oracle="the closed form of the best linear model")
+@pytest.mark.equation("eq-beta_vae-objective", oracle="closed form of the best linear model")
 @pytest.mark.parametrize("beta", [1.0, 3.0, 25.0])
 def test_a_beta_vae_trains_to_the_best_rate_and_distortion(beta):
     parts = trained(linear(BetaVAE, beta=beta))
@@ -172,7 +172,7 @@ def level_of(rate: float) -> float:
     return optimize.brentq(lambda beta: beta_vae.gaussian_rate_distortion(VARIANCES, C, beta, 3)[0] - rate, 1e-3, 19.9)
 
 
-@pytest.mark.equation("eq-beta_vae-constraint", oracle="the closed form of the best linear model")
+@pytest.mark.equation("eq-beta_vae-constraint", oracle="closed form of the best linear model")
 @pytest.mark.parametrize("delta, start", [(0.6, 1.0), (2.5, 40.0)])
 def test_under_a_limit_the_rate_settles_on_it_and_the_multiplier_on_its_price(delta, start):
     model = linear(ConstrainedVAE, delta=delta, eta=0.02, start=start)
@@ -185,7 +185,7 @@ def test_under_a_limit_the_rate_settles_on_it_and_the_multiplier_on_its_price(de
     )
 
 
-@pytest.mark.equation("eq-beta_vae-multiplier", oracle="by hand")
+@pytest.mark.equation("eq-beta_vae-multiplier", oracle="derivation by hand")
 def test_the_multiplier_rises_by_the_relative_excess_of_the_rate_and_only_while_training():
     model = linear(ConstrainedVAE, delta=2.0, eta=0.1)
     model.log_beta.fill_(log(3.0))
@@ -221,7 +221,7 @@ def test_a_limit_on_the_distance_to_the_posterior_instead_of_the_prior_limits_no
 # A capacity that grows
 
 
-@pytest.mark.equation("eq-beta_vae-capacity", oracle="by hand")
+@pytest.mark.equation("eq-beta_vae-capacity", oracle="derivation by hand")
 def test_the_capacity_rises_linearly_and_stays():
     model = linear(CapacityVAE, capacity=3.0, steps=4, gamma=10.0)
     seen = []
@@ -233,7 +233,7 @@ def test_the_capacity_rises_linearly_and_stays():
     assert seen == pytest.approx([0, 0.75, 1.5, 2.25, 3, 3])
 
 
-@pytest.mark.equation("eq-beta_vae-capacity", oracle="the closed form of the best linear model")
+@pytest.mark.equation("eq-beta_vae-capacity", oracle="closed form of the best linear model")
 def test_the_rate_follows_the_capacity_where_gamma_is_above_its_price_and_stops_where_it_is_below():
     price = level_of(1.5)
     filled = trained(linear(CapacityVAE, capacity=1.5, steps=500, gamma=3 * price))
@@ -313,7 +313,7 @@ def test_stratified_weights_are_unbiased_for_the_density_and_the_copied_and_the_
     assert np.max(means["weighted"]) < exact / 2
 
 
-@pytest.mark.equation("eq-beta_vae-stratified", oracle="torch.distributions")
+@pytest.mark.equation("eq-beta_vae-stratified", oracle="another library: torch.distributions")
 def test_the_batchs_total_correlation_is_that_of_the_weighted_mixtures():
     n, q, z = 40, Normal(normal(5, 3, seed=1), normal(5, 3, seed=2) - 1), normal(5, 3, seed=3)
     weights = torch.full((5, 5), 39 / (40 * 4), dtype=torch.float64).fill_diagonal_(1 / 40)
@@ -322,7 +322,7 @@ def test_the_batchs_total_correlation_is_that_of_the_weighted_mixtures():
     assert torch.allclose(beta_vae.batch_total_correlation(q, z, n), joint - sum(single))
 
 
-@pytest.mark.equation("eq-beta_vae-total-correlation", oracle="the closed form of a Gaussian")
+@pytest.mark.equation("eq-beta_vae-total-correlation", oracle="closed form of a Gaussian")
 def test_of_a_gaussian_the_right_weights_come_close_where_the_copied_and_the_uniform_ones_are_far_off():
     from vaecourse.experiments.beta_vae import estimate_correlation
 
@@ -337,7 +337,7 @@ def test_of_a_gaussian_the_right_weights_come_close_where_the_copied_and_the_uni
     assert small["copied"] > small["exact"] + 1 > small["stratified"] + 1.3, "too much; the right weights, too little"
 
 
-@pytest.mark.equation("eq-beta_vae-tc-objective", oracle="the VAE's loss, torch.distributions")
+@pytest.mark.equation("eq-beta_vae-tc-objective", oracle="another library: torch.distributions, beside the VAE's loss")
 def test_the_beta_tcvae_charges_total_correlation_on_top_of_the_vaes_loss():
     plain = bernoulli_vae(6, 3, hidden=(5,)).double()
     x = (torch.rand(8, 6, generator=generator(), dtype=torch.float64) < 0.5).double()
@@ -413,7 +413,7 @@ def two_or_one(name: str, batch_size: int) -> tuple[list[float], dict[str, Tenso
 SHARED = ("limit", "capacity", "correlation")  # what depends on the whole batch
 
 
-@pytest.mark.equation("eq-beta_vae-multiplier", oracle="one process with the whole batch")
+@pytest.mark.equation("eq-beta_vae-multiplier", oracle="known case: one process with the whole batch")
 def test_multiplier_capacity_and_total_correlation_are_those_of_the_whole_batch_in_two_processes(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, __file__, str(tmp_path)], capture_output=True, text=True, timeout=240)
@@ -503,13 +503,13 @@ SCORES = {
 FAST = {name: score for name, score in SCORES.items() if "forest" not in name}
 
 
-@pytest.mark.equation("eq-beta_vae-mig", oracle="codes that are the factors")
-@pytest.mark.equation("eq-beta_vae-modularity", oracle="codes that are the factors")
-@pytest.mark.equation("eq-beta_vae-sap", oracle="codes that are the factors")
-@pytest.mark.equation("eq-beta_vae-disentanglement", oracle="codes that are the factors")
-@pytest.mark.equation("eq-beta_vae-completeness", oracle="codes that are the factors")
-@pytest.mark.equation("eq-beta_vae-score", oracle="codes that are the factors")
-@pytest.mark.equation("eq-beta_vae-factor-score", oracle="codes that are the factors")
+@pytest.mark.equation("eq-beta_vae-mig", oracle="known case: codes that are the factors")
+@pytest.mark.equation("eq-beta_vae-modularity", oracle="known case: codes that are the factors")
+@pytest.mark.equation("eq-beta_vae-sap", oracle="known case: codes that are the factors")
+@pytest.mark.equation("eq-beta_vae-disentanglement", oracle="known case: codes that are the factors")
+@pytest.mark.equation("eq-beta_vae-completeness", oracle="known case: codes that are the factors")
+@pytest.mark.equation("eq-beta_vae-score", oracle="known case: codes that are the factors")
+@pytest.mark.equation("eq-beta_vae-factor-score", oracle="known case: codes that are the factors")
 @pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
 def test_codes_that_are_the_factors_shuffled_scaled_and_beside_a_constant_score_one(score):
     codes = torch.stack([-3 * GRID[:, 2] + 7, torch.full((60,), 4), 0.01 * GRID[:, 0], 100 * GRID[:, 1]], 1).double()
@@ -547,7 +547,9 @@ def test_names_of_values_do_not_matter_to_scores_of_categories():
 # Mutual information
 
 
-@pytest.mark.equation("eq-beta_vae-binned-information", oracle="scikit-learn's mutual_info_score of numpy's histogram bins")
+@pytest.mark.equation(
+    "eq-beta_vae-binned-information", oracle="another library: scikit-learn's mutual_info_score of numpy's histogram bins"
+)
 @pytest.mark.parametrize("bins", [2, 7, 20])
 def test_mutual_information_is_scikit_learns_on_numpys_bins(bins):
     codes = GRID.double() @ normal(3, 2, seed=1) + 0.2 * normal(60, 2, seed=2)
@@ -591,9 +593,9 @@ def test_posteriors_that_are_all_alike_tell_nothing_and_ones_without_noise_every
     assert torch.allclose(beta_vae.posterior_information(sharp, GRID, generator()), beta_vae.entropies(GRID).diag(), atol=1e-9)
 
 
-@pytest.mark.equation("eq-beta_vae-mig", oracle="by hand")
-@pytest.mark.equation("eq-beta_vae-modularity", oracle="by hand")
-@pytest.mark.equation("eq-beta_vae-sap", oracle="by hand")
+@pytest.mark.equation("eq-beta_vae-mig", oracle="derivation by hand")
+@pytest.mark.equation("eq-beta_vae-modularity", oracle="derivation by hand")
+@pytest.mark.equation("eq-beta_vae-sap", oracle="derivation by hand")
 def test_the_sum_of_two_bits_beside_one_of_them_scores_a_half():
     # a + b is 0, 1, 2 with 1/4, 1/2, 1/4: H = 3/2 log 2, given a bit log 2; so it tells half of each, and b all of b.
     table = torch.tensor([[0.5, 0.5], [0.0, 1.0]], dtype=torch.float64) * log(2)
@@ -603,14 +605,14 @@ def test_the_sum_of_two_bits_beside_one_of_them_scores_a_half():
     assert beta_vae.sap(SUM_AND_ONE, BITS) == pytest.approx((0.5 + (1 - 0.5)) / 2)  # squared correlations 1/2 and 0, 1/2 and 1
 
 
-@pytest.mark.equation("eq-beta_vae-modularity", oracle="by hand")
+@pytest.mark.equation("eq-beta_vae-modularity", oracle="derivation by hand")
 def test_modularity_of_a_small_table_leaves_out_a_latent_without_information():
     table = torch.tensor([[2.0, 1.0, 1.0], [0.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
     assert beta_vae.modularity_of(table) == pytest.approx((1 - (1 + 1) / (2 * 4) + 1) / 2)
     assert beta_vae.modularity_of(torch.zeros(3, 2)) == 0
 
 
-@pytest.mark.equation("eq-beta_vae-mig", oracle="symmetry")
+@pytest.mark.equation("eq-beta_vae-mig", oracle="known case: symmetry")
 def test_two_factors_turned_by_45_degrees_have_no_gap_though_nothing_is_lost():
     codes = ROTATED(45)
     assert beta_vae.mig(codes, PAIRS) == pytest.approx(0, abs=1e-12)
@@ -622,7 +624,7 @@ def test_two_factors_turned_by_45_degrees_have_no_gap_though_nothing_is_lost():
 # SAP
 
 
-@pytest.mark.equation("eq-beta_vae-sap", oracle="the closed form of a rotation")
+@pytest.mark.equation("eq-beta_vae-sap", oracle="closed form of a rotation")
 @pytest.mark.parametrize("degrees", [0, 10, 30, 45])
 def test_sap_of_two_factors_turned_in_their_plane_is_the_cosine_of_twice_the_angle(degrees):
     assert beta_vae.sap(ROTATED(degrees), PAIRS) == pytest.approx(cos(radians(2 * degrees)), abs=1e-12)
@@ -662,8 +664,8 @@ def test_a_categorical_factor_adds_at_most_one_minus_one_over_its_values():
 # DCI
 
 
-@pytest.mark.equation("eq-beta_vae-disentanglement", oracle="scipy.stats.entropy")
-@pytest.mark.equation("eq-beta_vae-completeness", oracle="scipy.stats.entropy")
+@pytest.mark.equation("eq-beta_vae-disentanglement", oracle="another library: scipy.stats.entropy")
+@pytest.mark.equation("eq-beta_vae-completeness", oracle="another library: scipy.stats.entropy")
 def test_disentanglement_and_completeness_of_a_small_table():
     table = np.array([[3.0, 1.0], [0.0, 2.0], [0.0, 0.0], [1.0, 1.0]])
     by_latent = [1 - stats.entropy(row, base=2) if row.sum() else 0.0 for row in table]
@@ -679,7 +681,7 @@ def test_disentanglement_and_completeness_of_a_small_table():
     assert beta_vae.dci_of(torch.ones(2, 1)) == pytest.approx((1, 0)), "one factor: each latent is about it"
 
 
-@pytest.mark.equation("eq-beta_vae-disentanglement", oracle="the soft threshold")
+@pytest.mark.equation("eq-beta_vae-disentanglement", oracle="closed form: the soft threshold")
 @pytest.mark.parametrize("degrees", [0, 10, 30, 45])
 def test_the_lasso_of_a_rotation_is_its_soft_threshold(degrees):
     left = np.maximum(np.array([cos(radians(degrees)), sin(radians(degrees))]) - 0.02, 0)  # the penalty, on orthonormal columns
@@ -701,8 +703,8 @@ def test_a_forest_finds_what_a_line_cannot():
 # Interventions
 
 
-@pytest.mark.equation("eq-beta_vae-score", oracle="the patterns of a rotation")
-@pytest.mark.equation("eq-beta_vae-factor-score", oracle="the patterns of a rotation")
+@pytest.mark.equation("eq-beta_vae-score", oracle="known case: the patterns of a rotation")
+@pytest.mark.equation("eq-beta_vae-factor-score", oracle="known case: the patterns of a rotation")
 @pytest.mark.parametrize("score", [beta_vae.beta_vae_score, beta_vae.factor_vae_score])
 def test_scores_by_intervention_take_a_turn_of_30_degrees_for_none_and_one_of_45_for_chance(score):
     assert score(ROTATED(30), PAIRS) == 1
@@ -711,7 +713,7 @@ def test_scores_by_intervention_take_a_turn_of_30_degrees_for_none_and_one_of_45
     assert score(blurred, PAIRS.repeat(40, 1), trials=400) == pytest.approx(0.5, abs=3.9 * 0.5 / sqrt(2 * 400) + 0.03)
 
 
-@pytest.mark.equation("eq-beta_vae-factor-score", oracle="by hand")
+@pytest.mark.equation("eq-beta_vae-factor-score", oracle="derivation by hand")
 def test_a_factor_without_a_latent_is_told_by_chance_by_a_vote_and_fully_by_what_does_not_stand_still():
     codes = GRID[:, :2].double()
     assert beta_vae.factor_vae_score(codes, GRID) == pytest.approx(2 / 3, abs=0.01), "the third factor's votes go to the others"

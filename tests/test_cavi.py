@@ -269,7 +269,7 @@ def test_mean_field_finds_a_gaussians_mean_and_the_inverse_diagonal_of_its_preci
     assert (fit.q.covariance.diagonal().numpy() <= covariance(dim, seed).diagonal() * (1 + 1e-9)).all()
 
 
-@pytest.mark.equation("eq-cavi-gaussian-update", oracle="scipy's conditional, and a numeric search")
+@pytest.mark.equation("eq-cavi-gaussian-update", oracle="another library: scipy's conditional, and a numeric search")
 @pytest.mark.parametrize("blocks", [None, [[0, 2], [1], [3]], [[3, 1, 0, 2]], [[0, 1], [2, 3]]])
 def test_a_blocks_update_is_the_conditional_at_the_others_mean_and_the_best_there_is(blocks):
     sigma, mean = covariance(4, 3), draw(4, seed=5).numpy()
@@ -289,7 +289,7 @@ def test_a_blocks_update_is_the_conditional_at_the_others_mean_and_the_best_ther
     assert fit.elbo == pytest.approx(0.5 * (best - np.linalg.slogdet(sigma)[1]), abs=1e-8)
 
 
-@pytest.mark.equation("eq-cavi-elbo", oracle="torch.distributions")
+@pytest.mark.equation("eq-cavi-elbo", oracle="another library: torch.distributions")
 def test_a_gaussian_targets_elbo_is_minus_the_kl():
     sigma, mean = torch.from_numpy(covariance(3, 3)), draw(3, seed=5)
     model = GaussianTarget(mean, torch.linalg.inv(sigma), [[0, 1], [2]])
@@ -506,8 +506,8 @@ def log_dirichlet_multinomial(counts: np.ndarray, alpha: float) -> float:
     return lgamma(k * alpha) - lgamma(k * alpha + n) + sum(lgamma(alpha + c) - lgamma(alpha) for c in counts)
 
 
-@pytest.mark.equation("eq-cavi-mixture-elbo", oracle="scipy's Student t, point by point")
-@pytest.mark.equation("eq-cavi-mixture-update", oracle="scipy's Student t, point by point")
+@pytest.mark.equation("eq-cavi-mixture-elbo", oracle="another library: scipy's Student t, point by point")
+@pytest.mark.equation("eq-cavi-mixture-update", oracle="another library: scipy's Student t, point by point")
 @pytest.mark.parametrize("dim, prior", [(1, wishart_prior), (3, wishart_prior), (1, gamma_prior), (3, gamma_prior)])
 def test_for_sure_assignments_the_elbo_after_the_update_is_the_log_joint_of_data_and_assignments(dim, prior):
     x, label = 3 * draw(12, dim, seed=2), torch.randint(3, (12,), generator=generator(1))
@@ -566,7 +566,7 @@ def log_prior(parts: dict[str, np.ndarray], prior, alpha_0: float) -> np.ndarray
     return total
 
 
-@pytest.mark.equation("eq-cavi-mixture-elbo", oracle="draws of scipy's distributions")
+@pytest.mark.equation("eq-cavi-mixture-elbo", oracle="simulation: draws of scipy's distributions")
 @pytest.mark.parametrize("prior", [wishart_prior, gamma_prior])
 def test_the_elbo_of_any_q_is_the_expected_log_joint_minus_the_expected_log_q(prior):
     dim, k, count = 2, 3, 10_000
@@ -583,7 +583,7 @@ def test_the_elbo_of_any_q_is_the_expected_log_joint_minus_the_expected_log_q(pr
     assert_mean_is(integrand, model.elbo(q).item())
 
 
-@pytest.mark.equation("eq-cavi-mixture-responsibilities", oracle="draws of scipy's distributions")
+@pytest.mark.equation("eq-cavi-mixture-responsibilities", oracle="simulation: draws of scipy's distributions")
 @pytest.mark.parametrize("prior", [wishart_prior, gamma_prior])
 def test_responsibilities_are_exp_of_the_expected_log_joint_of_point_and_component(prior):
     x = blobs(30, 3)
@@ -678,7 +678,7 @@ def test_a_mixture_and_scikit_learns_go_through_the_same_sweeps_to_the_same_end(
     assert np.ptp(constant) < 1e-6 and abs(constant[0]) > 10
 
 
-@pytest.mark.equation("eq-cavi-predictive", oracle="scipy")
+@pytest.mark.equation("eq-cavi-predictive", oracle="another library: scipy")
 def test_the_predictive_density_is_a_mixture_of_student_t_and_integrates_to_one():
     x, new = blobs(40, 2), draw(6, 2, seed=9) * 3
     for prior in (wishart_prior(2), gamma_prior(2)):
@@ -701,7 +701,7 @@ def test_the_predictive_density_is_a_mixture_of_student_t_and_integrates_to_one(
     assert total == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.equation("eq-cavi-predictive", oracle="draws of scipy's distributions")
+@pytest.mark.equation("eq-cavi-predictive", oracle="simulation: draws of scipy's distributions")
 def test_the_predictive_density_is_the_density_averaged_over_q():
     model = GaussianMixture(blobs(40, 2), 2, wishart_prior(2))
     q = model.start_from(soft(40, 2))
@@ -889,7 +889,7 @@ def test_centers_are_finite_and_one_a_component(centers, no_shape_checks):
 # Minibatches
 
 
-@pytest.mark.equation("eq-cavi-natural-gradient", oracle="a sweep of coordinate ascent")
+@pytest.mark.equation("eq-cavi-natural-gradient", oracle="known case: a sweep of coordinate ascent")
 @pytest.mark.parametrize("prior", [wishart_prior, gamma_prior])
 def test_with_all_data_in_the_batch_and_a_step_of_one_a_step_is_a_sweep(prior):
     model = GaussianMixture(blobs(200, 2), 3, prior(2))

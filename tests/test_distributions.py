@@ -86,7 +86,7 @@ class TestAgainstTorch:
 # The normal distribution
 
 
-@pytest.mark.equation("eq-vae-gaussian-decoder", oracle="scipy")
+@pytest.mark.equation("eq-vae-gaussian-decoder", oracle="another library: scipy")
 def test_the_gaussian_log_density_sums_over_coordinates_with_half_the_log_of_2_pi_each():
     mu, log_sigma, x = random(3, 6, seed=1), random(3, 6, seed=2), random(3, 6, seed=3)
     ours = Normal(mu, log_sigma).log_prob(x).numpy()
@@ -121,7 +121,7 @@ def test_the_kl_to_the_standard_normal_is_the_integral_of_q_log_q_over_p(mu, sig
     assert q.kl_to_standard().item() == pytest.approx(kl_by_quadrature(mu, sigma), abs=1e-8)
 
 
-@pytest.mark.equation("eq-vae-gaussian-kl", oracle="torch.distributions")
+@pytest.mark.equation("eq-vae-gaussian-kl", oracle="another library: torch.distributions")
 def test_the_kl_to_the_standard_normal_sums_over_coordinates():
     q, q_oracle = pair(Normal, 3, 5, 4)
     zeros = torch.zeros(5, 4, dtype=torch.float64)
@@ -161,7 +161,7 @@ def test_a_kl_is_never_negative(mu, log_sigma, other_mu, other_log_sigma):
     assert Categorical(flips.logits).kl(Categorical(others.logits)).item() >= -1e-6
 
 
-@pytest.mark.equation("eq-vae-reparameterization", oracle="the Kolmogorov-Smirnov test of scipy's normal law")
+@pytest.mark.equation("eq-vae-reparameterization", oracle="simulation: the Kolmogorov-Smirnov test of scipy's normal law")
 def test_mu_plus_sigma_times_standard_noise_has_the_law_of_the_gaussian():
     q = Normal(torch.tensor([1.5, -3.0]), torch.tensor([-1.0, 2.0]))
     z = q.sample(generator(3), (20_000,))
@@ -171,7 +171,7 @@ def test_mu_plus_sigma_times_standard_noise_has_the_law_of_the_gaussian():
     assert abs(np.corrcoef(z.T.numpy())[0, 1]) < 4 / sqrt(20_000)
 
 
-@pytest.mark.equation("eq-vae-reparameterization", oracle="the same noise, drawn again")
+@pytest.mark.equation("eq-vae-reparameterization", oracle="independent code: the same noise, drawn again")
 def test_a_draw_is_mu_plus_sigma_times_the_generators_noise_and_differentiable_in_both():
     mu, log_sigma = random(5, 2, seed=1).requires_grad_(), random(5, 2, seed=2).requires_grad_()
     z = Normal(mu, log_sigma).sample(generator(7), (3,))
@@ -206,7 +206,7 @@ def test_the_probabilities_of_all_binary_images_sum_to_one_and_each_is_the_produ
         )
 
 
-@pytest.mark.equation("eq-vae-bernoulli-decoder", oracle="torch's cross-entropy")
+@pytest.mark.equation("eq-vae-bernoulli-decoder", oracle="another library: torch's cross-entropy")
 def test_logits_so_large_that_probabilities_round_to_one_keep_finite_values_and_gradients():
     logits = torch.tensor([[200.0, -200.0], [200.0, -200.0]], requires_grad=True)
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0]])

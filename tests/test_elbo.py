@@ -56,7 +56,7 @@ def cubic() -> tuple[Tensor, Tensor]:
     return t, 1 - 2 * t + 3 * t**3 + 0.3 * draw(30, seed=1)
 
 
-@pytest.mark.equation("eq-elbo-least-squares", oracle="scikit-learn, and a numeric search")
+@pytest.mark.equation("eq-elbo-least-squares", oracle="another library: scikit-learn, and a numeric search")
 def test_least_squares_is_maximum_likelihood_under_gaussian_errors(cubic):
     t, x = cubic
     features = polynomial(t, 3)
@@ -72,7 +72,7 @@ def test_least_squares_is_maximum_likelihood_under_gaussian_errors(cubic):
     assert model.log_prob(features, x).sum().item() == pytest.approx(-best.fun, abs=1e-8)
 
 
-@pytest.mark.equation("eq-elbo-log-likelihood", oracle="scipy")
+@pytest.mark.equation("eq-elbo-log-likelihood", oracle="another library: scipy")
 def test_the_log_likelihood_is_the_sum_of_logs_and_not_the_log_of_the_sum_as_printed(cubic):
     t, x = cubic
     model = Regression.fit(polynomial(t, 3), x)
@@ -90,7 +90,7 @@ def test_the_log_likelihood_is_the_sum_of_logs_and_not_the_log_of_the_sum_as_pri
     assert printed(1e-6) > printed(1e-3) > log(densities.sum())  # it prefers a constant to the cubic
 
 
-@pytest.mark.equation("eq-elbo-interval", oracle="scipy, and the share of new points inside")
+@pytest.mark.equation("eq-elbo-interval", oracle="another library: scipy, and the share of new points inside")
 @pytest.mark.parametrize("level", [0.5, 0.95])
 def test_the_confidence_band_holds_its_share_of_new_points(cubic, level):
     t, _ = cubic
@@ -138,7 +138,7 @@ def test_a_fit_without_error_has_no_maximum_likelihood():
 # Regression with latent weights
 
 
-@pytest.mark.equation("eq-elbo-weights-evidence", oracle="scipy's density of all values together")
+@pytest.mark.equation("eq-elbo-weights-evidence", oracle="another library: scipy's density of all values together")
 @pytest.mark.parametrize("degree, sigma, prior_sigma", [(0, 0.3, 1.0), (3, 0.3, 2.0), (9, 1.5, 0.2)])
 def test_the_evidence_of_a_regression_is_the_density_of_its_values_with_the_weights_integrated_out(
     cubic, degree, sigma, prior_sigma
@@ -167,8 +167,8 @@ def test_the_evidence_and_posterior_of_one_weight_are_integrals(cubic):
     assert model.posterior.covariance_matrix.item() == pytest.approx(variance, abs=1e-7)
 
 
-@pytest.mark.equation("eq-elbo-weights-posterior", oracle="scikit-learn")
-@pytest.mark.equation("eq-elbo-weights-predictive", oracle="scikit-learn")
+@pytest.mark.equation("eq-elbo-weights-posterior", oracle="another library: scikit-learn")
+@pytest.mark.equation("eq-elbo-weights-predictive", oracle="another library: scikit-learn")
 def test_the_posterior_and_its_predictions_are_scikit_learns_at_the_same_precisions(cubic):
     t, x = cubic
     features = polynomial(t, 3)
@@ -181,8 +181,8 @@ def test_the_posterior_and_its_predictions_are_scikit_learns_at_the_same_precisi
     assert np.allclose(predicted.mu[:, 0], mean) and np.allclose(predicted.log_sigma[:, 0].exp(), deviation)
 
 
-@pytest.mark.equation("eq-elbo-parts", oracle="torch.distributions, and draws")
-@pytest.mark.equation("eq-elbo-gap", oracle="the exact evidence, and torch's KL")
+@pytest.mark.equation("eq-elbo-parts", oracle="another library: torch.distributions, and draws")
+@pytest.mark.equation("eq-elbo-gap", oracle="closed form of the evidence, and torch's KL")
 @pytest.mark.parametrize("full", [True, False])
 def test_a_regressions_evidence_is_its_elbo_and_the_kl_from_q_to_the_posterior(cubic, full):
     t, x = cubic
@@ -254,8 +254,8 @@ XS = [(0.0, 2.0), (1.0, 1.0), (-1.3, 0.4)]
 QS = [(0.0, 1.0), (1.4, 0.2), (-0.9, 0.05), (0.5, 2.0)]
 
 
-@pytest.mark.equation("eq-elbo-evidence", oracle="scipy's quadrature")
-@pytest.mark.equation("eq-elbo-bayes", oracle="scipy's quadrature")
+@pytest.mark.equation("eq-elbo-evidence", oracle="quadrature by scipy")
+@pytest.mark.equation("eq-elbo-bayes", oracle="quadrature by scipy")
 @pytest.mark.parametrize("x", XS)
 def test_evidence_and_posterior_on_a_line_are_integrals(x):
     model, world = elbo.parabola(), World(x)
@@ -265,8 +265,8 @@ def test_evidence_and_posterior_on_a_line_are_integrals(x):
     assert elbo.log_evidence(model.log_joint(double(x))).item() == pytest.approx(world.evidence - log(32 / 8000), abs=1e-9)
 
 
-@pytest.mark.equation("eq-elbo-gap", oracle="scipy's quadrature")
-@pytest.mark.equation("eq-elbo-jensen", oracle="Gauss-Hermite quadrature")
+@pytest.mark.equation("eq-elbo-gap", oracle="quadrature by scipy")
+@pytest.mark.equation("eq-elbo-jensen", oracle="quadrature (Gauss-Hermite)")
 @pytest.mark.parametrize("x", XS)
 @pytest.mark.parametrize("mu, sigma", QS)
 def test_on_a_line_the_evidence_is_the_elbo_and_the_gap(x, mu, sigma):
@@ -281,7 +281,7 @@ def test_on_a_line_the_evidence_is_the_elbo_and_the_gap(x, mu, sigma):
     assert together.item() == pytest.approx(model.evidence(double(x)).item(), abs=1e-10)
 
 
-@pytest.mark.equation("eq-elbo-parts", oracle="scipy's quadrature")
+@pytest.mark.equation("eq-elbo-parts", oracle="quadrature by scipy")
 @pytest.mark.parametrize("mu, sigma", QS)
 def test_the_elbo_is_the_expected_log_likelihood_minus_the_kl_to_the_prior(mu, sigma):
     x, model = (1.0, 1.0), elbo.parabola()
@@ -296,7 +296,7 @@ def test_the_elbo_is_the_expected_log_likelihood_minus_the_kl_to_the_prior(mu, s
     assert abs(printed - q.kl_to_standard().item()) > 0.1
 
 
-@pytest.mark.equation("eq-elbo-jensen", oracle="the evidence, for any q")
+@pytest.mark.equation("eq-elbo-jensen", oracle="closed form of the evidence, for any q")
 @settings(deadline=None, max_examples=60)
 @given(
     x=st.tuples(st.floats(-3, 3), st.floats(-1, 6)),
@@ -485,7 +485,7 @@ def test_first_a_digit_then_its_pixels_gives_all_images_a_total_probability_of_o
     )
 
 
-@pytest.mark.equation("eq-elbo-bayes", oracle="scikit-learn's naive Bayes")
+@pytest.mark.equation("eq-elbo-bayes", oracle="another library: scikit-learn's naive Bayes")
 def test_the_digits_posterior_is_that_of_naive_bayes():
     x = (draw(60, 8, seed=1) > 0.4).double()
     labels = torch.arange(60) % 4
@@ -572,7 +572,7 @@ def test_a_parabola_needs_a_width():
 # The exact models, for every q on a grid
 
 
-@pytest.mark.equation("eq-elbo-gap", oracle="the exact evidence, and KL by torch or by sums")
+@pytest.mark.equation("eq-elbo-gap", oracle="closed form of the evidence, and KL by torch or by sums")
 def test_evidence_is_elbo_and_kl_to_ten_digits_in_every_exact_model_for_every_q_on_a_grid():
     grid = [(mu, sigma) for mu in np.linspace(-2, 2, 9) for sigma in (0.1, 0.5, 1.0, 3.0)]
     gaussian, x = ConjugateGaussian(0.5), double(0.7, -1.2)
@@ -617,7 +617,7 @@ def weights_of(x: tuple[float, float], mu: float, sigma: float, k: int, repeats:
     return elbo.log_weights(log_joint, q, k, generator(seed))
 
 
-@pytest.mark.equation("eq-elbo-importance", oracle="numpy, under the same noise, and the evidence by quadrature")
+@pytest.mark.equation("eq-elbo-importance", oracle="independent code: numpy, under the same noise; the evidence by quadrature")
 def test_the_importance_estimate_rises_from_the_elbo_to_the_evidence_with_the_draws():
     x, world = (1.0, 1.0), World((1.0, 1.0))
     log_w = weights_of(x, 0.9, 0.6, k=3, repeats=5)

@@ -72,7 +72,7 @@ def test_evidence_minus_elbo_is_the_kl_from_q_to_the_posterior(mu, sigma):
     assert difference.item() == pytest.approx(q.kl(model.posterior(double(x))).item(), abs=1e-10)
 
 
-@pytest.mark.equation("eq-vae-jensen", oracle="the exact evidence, for any q")
+@pytest.mark.equation("eq-vae-jensen", oracle="closed form of the evidence, for any q")
 @quick
 @given(
     x=st.lists(st.floats(-5, 5), min_size=2, max_size=2),
@@ -185,7 +185,7 @@ def test_the_elbo_of_probabilistic_pca_is_exact_for_any_diagonal_q(ppca, x):
     assert torch.allclose(ppca.elbo(x, Normal(mu, log_sigma)), weights @ integrand, atol=1e-9)
 
 
-@pytest.mark.equation("eq-vae-linear-gap", oracle="a numeric search over all diagonal q")
+@pytest.mark.equation("eq-vae-linear-gap", oracle="numeric search over all diagonal q")
 def test_the_gap_of_a_linear_vae_is_half_the_sum_of_log_diagonal_precisions_less_the_log_determinant(ppca, x):
     def gap(q: np.ndarray) -> float:
         """KL(q || posterior) of a diagonal q, from its covariance, in numpy."""

@@ -75,7 +75,7 @@ def test_a_generator_is_the_function_it_is_named_after(f, by_hand):
     assert f.f.value(double(0.0)).item() == pytest.approx(0, abs=1e-15)
 
 
-@pytest.mark.equation("eq-fvi-dual", oracle="t f(1/t) of the tabled f")
+@pytest.mark.equation("eq-fvi-dual", oracle="derivation by hand: t f(1/t) of the tabled f")
 @GENERATORS
 def test_the_dual_is_t_f_of_one_over_t(f, by_hand):
     t = np.exp(LOG_T)
@@ -156,7 +156,7 @@ def test_a_dual_exchanges_the_classes_and_a_multiple_of_t_minus_one_leads_from_o
     assert fvi.divergence(f1, q, p).item() == pytest.approx(fvi.divergence(f0, q, p).item())
 
 
-@pytest.mark.equation("eq-fvi-tilt", oracle="the tabled f")
+@pytest.mark.equation("eq-fvi-tilt", oracle="derivation by hand: the tabled f")
 @GENERATORS
 def test_the_tilted_dual_falls_everywhere_where_f_is_finite_at_zero_and_is_level_at_one_elsewhere(f, by_hand):
     t = np.exp(np.linspace(-8, 8, 2001))
@@ -191,7 +191,7 @@ EXACT = {
 }
 
 
-@pytest.mark.equation("eq-fvi-divergence", oracle="scipy, and sums")
+@pytest.mark.equation("eq-fvi-divergence", oracle="another library: scipy, and sums")
 @pytest.mark.parametrize("name", EXACT)
 def test_divergences_are_the_sums_they_are_named_after(name):
     log_q, log_p = torch.from_numpy(np.log(Q)), torch.from_numpy(np.log(P))
@@ -201,7 +201,7 @@ def test_divergences_are_the_sums_they_are_named_after(name):
     assert fvi.divergence(f, log_q, log_q).item() == pytest.approx(0, abs=1e-15)
 
 
-@pytest.mark.equation("eq-fvi-power", oracle="Renyi's divergence as a sum")
+@pytest.mark.equation("eq-fvi-power", oracle="enumeration: Renyi's divergence as a sum")
 @pytest.mark.parametrize("alpha", [-1.5, 0.2, 0.5, 2.0])
 def test_the_power_divergence_is_a_function_of_renyis(alpha):
     renyi = np.log((Q**alpha * P ** (1 - alpha)).sum()) / (alpha - 1)
@@ -551,8 +551,8 @@ def test_the_score_function_serves_a_discrete_q(name):
         assert_mean_is(own.grad[:, k], exact(k))
 
 
-@pytest.mark.equation("eq-fvi-reparameterized", oracle="numpy, under the same noise")
-@pytest.mark.equation("eq-fvi-score", oracle="numpy, under the same noise")
+@pytest.mark.equation("eq-fvi-reparameterized", oracle="independent code: numpy, under the same noise")
+@pytest.mark.equation("eq-fvi-score", oracle="independent code: numpy, under the same noise")
 @pytest.mark.parametrize("name", SMOOTH)
 def test_both_gradients_are_the_ones_derived_by_hand_under_the_same_noise_and_an_evidence_estimate_held_fixed(name):
     f, by_hand = BY_HAND[name]

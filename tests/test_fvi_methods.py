@@ -78,7 +78,7 @@ def minimized(f: fvi.Generator, log_joint: np.ndarray, start: list[np.ndarray]) 
     return factors(found.x), found.fun
 
 
-@pytest.mark.equation("eq-fvi-cavi", oracle="numeric minimization")
+@pytest.mark.equation("eq-fvi-cavi", oracle="numeric search for the minimum")
 @EACH_F
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 2)])
 def test_f_cavi_ends_where_a_numeric_minimization_does(f, shape):
@@ -91,7 +91,7 @@ def test_f_cavi_ends_where_a_numeric_minimization_does(f, shape):
         assert q == pytest.approx(own, abs=1e-4)
 
 
-@pytest.mark.equation("eq-fvi-cavi", oracle="numeric minimization")
+@pytest.mark.equation("eq-fvi-cavi", oracle="numeric search for the minimum")
 @EACH_F
 def test_one_update_is_the_best_factor_given_the_others(f):
     log_joint, q1 = table(2), np.array([0.5, 0.2, 0.3])
@@ -104,7 +104,7 @@ def test_one_update_is_the_best_factor_given_the_others(f):
     assert ours == pytest.approx(special.softmax(found.x), abs=1e-5)
 
 
-@pytest.mark.equation("eq-fvi-cavi-classes", oracle="numeric minimization")
+@pytest.mark.equation("eq-fvi-cavi-classes", oracle="numeric search for the minimum")
 @pytest.mark.parametrize("alpha", [2.0, 0.3, -1.0])
 def test_the_update_printed_for_f0_minimizes_the_opposite_direction(alpha):
     log_joint, q1 = table(2), np.array([0.5, 0.2, 0.3])
@@ -164,7 +164,7 @@ def test_f_cavi_seeks_one_of_two_modes_or_covers_both_and_where_it_ends_depends_
     assert fvi.f_cavi(fvi.inclusive_kl, p.log(), leaning).log_factors[0].exp().numpy() == pytest.approx([0.5, 0.5])
 
 
-@pytest.mark.equation("eq-fvi-tilted-variance", oracle="f-CAVI on a grid")
+@pytest.mark.equation("eq-fvi-tilted-variance", oracle="numeric search by f-CAVI on a grid")
 @pytest.mark.parametrize("alpha", [2.0, 0.5, 0.2])
 def test_f_cavi_on_a_grid_of_the_tilted_gaussian_finds_the_variance_of_the_formula(alpha):
     axis = torch.linspace(-6, 6, 121, dtype=torch.float64)
@@ -199,7 +199,7 @@ def test_f_cavi_refuses_bad_tables_and_bad_starts():
 PRECISION = TiltedGaussian(0.9).precision
 
 
-@pytest.mark.equation("eq-fvi-renyi-gaussian", oracle="sums over a grid")
+@pytest.mark.equation("eq-fvi-renyi-gaussian", oracle="quadrature on a grid")
 @pytest.mark.parametrize("alpha", [2.0, 0.5, -0.6])
 def test_renyis_divergence_between_gaussians_is_its_integral(alpha):
     covariance = np.array([[1.0, 0.3], [0.3, 0.7]])
@@ -225,7 +225,7 @@ def test_renyis_divergence_is_infinite_where_q_is_too_wide_or_too_narrow():
             fvi.renyi_divergence(alpha, wide, zero, PRECISION)
 
 
-@pytest.mark.equation("eq-fvi-tilted-variance", oracle="numeric minimization of the closed form")
+@pytest.mark.equation("eq-fvi-tilted-variance", oracle="numeric search for the minimum of the closed form")
 @pytest.mark.parametrize("rho", [0.9, -0.5])
 @pytest.mark.parametrize("alpha, at_09", [(2.0, 0.1325), (0.5, 0.4359), (0.2, 0.8087), (-1.0, None)])
 def test_the_formula_gives_the_variance_that_minimizes_renyis_divergence(alpha, at_09, rho):
@@ -243,7 +243,7 @@ def test_the_formula_gives_the_variance_that_minimizes_renyis_divergence(alpha, 
         assert round(formula, 4) == at_09
 
 
-@pytest.mark.equation("eq-fvi-tilted-variance", oracle="limits in closed form")
+@pytest.mark.equation("eq-fvi-tilted-variance", oracle="closed form of the limits")
 @pytest.mark.parametrize("rho", [0.9, 0.3, -0.9])
 def test_the_variance_has_the_limits_of_both_kls_and_of_infinite_alpha(rho):
     assert fvi.mean_field_variance(1.0, rho) == pytest.approx(1 - rho**2)
@@ -254,7 +254,7 @@ def test_the_variance_has_the_limits_of_both_kls_and_of_infinite_alpha(rho):
     assert fvi.mean_field_variance(0.5, 0.9) == pytest.approx(sqrt(0.19))
 
 
-@pytest.mark.equation("eq-fvi-tilted-self-dual", oracle="minimization of sums over a grid")
+@pytest.mark.equation("eq-fvi-tilted-self-dual", oracle="numeric search for the minimum of sums over a grid")
 @pytest.mark.parametrize("f", [fvi.hellinger, fvi.jensen_shannon, fvi.total_variation], ids=lambda f: f.name)
 def test_every_divergence_that_is_its_own_dual_finds_the_root_of_one_minus_rho_squared(f):
     axis = torch.arange(-5, 5, 0.1, dtype=torch.float64)
@@ -377,7 +377,7 @@ def test_minibatches_refuse_an_empty_batch_and_fewer_points_than_it_has():
 # Tail-adaptive weights
 
 
-@pytest.mark.equation("eq-fvi-tail-weights", oracle="counts of pairs")
+@pytest.mark.equation("eq-fvi-tail-weights", oracle="enumeration of pairs")
 @settings(deadline=None)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=12), st.floats(-1, 0))
 def test_tail_weights_are_powers_of_the_share_of_draws_that_weigh_as_much(weights, beta):
@@ -407,7 +407,7 @@ def log_normal(z: Tensor, mean: float, sigma: float) -> Tensor:
     return (-0.5 * ((z - mean) / sigma) ** 2 - log(sigma) - 0.5 * log(2 * np.pi)).sum(-1)
 
 
-@pytest.mark.equation("eq-fvi-tail-adaptive", oracle="derived by hand, under the same noise")
+@pytest.mark.equation("eq-fvi-tail-adaptive", oracle="derivation by hand, under the same noise")
 def test_the_tail_adaptive_gradient_runs_along_the_draws_alone():
     mu, log_sigma, draws = 0.3, -0.2, 8
     eps = torch.randn(draws, 1, generator=generator(8), dtype=torch.float64).numpy()[:, 0]

@@ -306,7 +306,7 @@ def test_a_constant_in_log_p_changes_no_estimate_with_a_baseline_and_shakes_rein
 # Control variates
 
 
-@pytest.mark.equation("eq-gradients-coefficient", oracle="numpy's regression")
+@pytest.mark.equation("eq-gradients-coefficient", oracle="another library: numpy's regression")
 def test_the_fitted_coefficient_is_the_slope_of_the_gradient_on_the_control_variate():
     z = draws_of(GAUSSIAN, 200)
     g, h = reinforce(GAUSSIAN, QUARTIC, z).gradient, score(GAUSSIAN, z)

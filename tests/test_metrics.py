@@ -55,7 +55,7 @@ def covariance(dim: int, seed: int, rank: int | None = None) -> Tensor:
 # Fréchet distance
 
 
-@pytest.mark.equation("eq-metrics-frechet", oracle="scipy's root of a matrix")
+@pytest.mark.equation("eq-metrics-frechet", oracle="another library: scipy's root of a matrix")
 @pytest.mark.parametrize("dim", [1, 2, 7, 40])
 def test_the_frechet_distance_of_gaussians_is_its_formula_with_scipys_root(dim):
     mu_a, mu_b, a, b = randn(dim, seed=1), randn(dim, seed=2), covariance(dim, 3), 4 * covariance(dim, 4)
@@ -64,7 +64,7 @@ def test_the_frechet_distance_of_gaussians_is_its_formula_with_scipys_root(dim):
     assert metrics.frechet_gaussians(mu_a, a, mu_b, b) == pytest.approx(exact, rel=1e-9)
 
 
-@pytest.mark.equation("eq-metrics-frechet", oracle="the cost of the linear transport map")
+@pytest.mark.equation("eq-metrics-frechet", oracle="closed form of the cost of the linear transport map")
 @pytest.mark.parametrize("seed", range(3))
 def test_the_frechet_distance_is_what_the_best_transport_from_one_gaussian_to_the_other_costs(seed):
     """Between Gaussians the best map is linear, symmetric and positive: no root of a matrix is needed to know its cost."""
@@ -95,7 +95,7 @@ def test_singular_covariances_have_a_finite_distance_without_a_complex_root():
     assert metrics.frechet_gaussians(zero, a, zero, b) == pytest.approx(exact, rel=1e-6)
 
 
-@pytest.mark.equation("eq-metrics-frechet", oracle="numpy's covariances and scipy's root")
+@pytest.mark.equation("eq-metrics-frechet", oracle="another library: numpy's covariances and scipy's root")
 def test_the_frechet_distance_of_samples_is_that_of_their_means_and_covariances():
     a, b = randn(50, 5, seed=1), randn(30, 5, seed=2) @ covariance(5, 3) + 1
     covariances = np.cov(a.numpy().T), np.cov(b.numpy().T)
@@ -123,7 +123,7 @@ def test_the_frechet_distance_is_symmetric_zero_for_equal_samples_and_moves_with
     assert metrics.frechet_distance(a, b + shift) == pytest.approx(moved, rel=1e-7, abs=1e-7)
 
 
-@pytest.mark.equation("eq-metrics-frechet-bias", oracle="repeated draws")
+@pytest.mark.equation("eq-metrics-frechet-bias", oracle="simulation: repeated draws")
 @pytest.mark.parametrize("n, m, rel", [(1000, 1000, 0.02), (400, 3000, 0.03)])
 def test_two_samples_of_one_gaussian_lie_apart_by_a_bias_that_falls_with_their_size(n, m, rel):
     scales = double(3, 2, 1, 1, 0.5)
@@ -170,7 +170,7 @@ def u_statistic(kernel, a: np.ndarray, b: np.ndarray) -> float:
     return np.mean(in_a) + np.mean(in_b) - 2 * np.mean([kernel(x, y) for x, y in product(a, b)])
 
 
-@pytest.mark.equation("eq-metrics-mmd", oracle="a sum over pairs")
+@pytest.mark.equation("eq-metrics-mmd", oracle="independent code: a sum over pairs")
 @pytest.mark.parametrize("block", [3, 1024])
 def test_the_kernel_distance_is_its_sum_over_pairs(block, monkeypatch):
     monkeypatch.setattr(distances, "BLOCK", block)
@@ -185,7 +185,7 @@ def test_the_kernel_distance_is_its_sum_over_pairs(block, monkeypatch):
     assert metrics.kernel_distance(a, b) == pytest.approx(cubic, rel=1e-10)
 
 
-@pytest.mark.equation("eq-metrics-mmd", oracle="scikit-learn's kernels")
+@pytest.mark.equation("eq-metrics-mmd", oracle="another library: scikit-learn's kernels")
 def test_the_kernel_distance_agrees_with_scikit_learns_kernels():
     a, b = randn(300, 20, seed=1), 1.2 * randn(200, 20, seed=2)
 
@@ -238,7 +238,7 @@ def test_the_kernel_distance_refuses_bandwidths_and_samples_that_cannot_be(no_sh
 # Modes
 
 
-@pytest.mark.equation("eq-metrics-on-modes", oracle="a loop over samples")
+@pytest.mark.equation("eq-metrics-on-modes", oracle="independent code: a loop over samples")
 @settings(deadline=None, max_examples=20)
 @given(seed=SAMPLES, radius=st.floats(0.05, 2.0))
 def test_samples_on_a_mode_are_those_within_the_radius_of_their_nearest_center(seed, radius):
@@ -253,7 +253,7 @@ def test_samples_on_a_mode_are_those_within_the_radius_of_their_nearest_center(s
     assert found.hit == sum(count > 0 for count in counts)
 
 
-@pytest.mark.equation("eq-metrics-on-modes", oracle="the Rayleigh distribution")
+@pytest.mark.equation("eq-metrics-on-modes", oracle="closed form: the Rayleigh distribution")
 def test_three_standard_deviations_hold_all_but_1_percent_of_a_grid_of_gaussians():
     grid = GaussianGrid(side=5, spacing=1.0, sigma=0.05)
     share, counts = metrics.on_modes(grid.sample(200_000, generator(1)), grid.centers, 0.15)
@@ -271,7 +271,7 @@ def test_modes_refuse_a_radius_that_is_not_positive_and_empty_samples(no_shape_c
         metrics.on_modes(randn(3, 2), randn(4, 2) / 0, 0.1)
 
 
-@pytest.mark.equation("eq-metrics-class-kl", oracle="scipy's relative entropy")
+@pytest.mark.equation("eq-metrics-class-kl", oracle="another library: scipy's relative entropy")
 @settings(deadline=None, max_examples=30)
 @given(labels=st.lists(st.integers(0, 6), min_size=1, max_size=50))
 def test_the_kl_of_a_histogram_of_classes_to_the_uniform_is_scipys(labels):
@@ -310,8 +310,8 @@ def balls(x: Tensor, k: int) -> np.ndarray:
     return neighbors.kneighbors()[0][:, -1]  # called without points, it leaves out the point itself
 
 
-@pytest.mark.equation("eq-metrics-precision-recall", oracle="scikit-learn's neighbors")
-@pytest.mark.equation("eq-metrics-density-coverage", oracle="scikit-learn's neighbors")
+@pytest.mark.equation("eq-metrics-precision-recall", oracle="another library: scikit-learn's neighbors")
+@pytest.mark.equation("eq-metrics-density-coverage", oracle="another library: scikit-learn's neighbors")
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("block", [7, 1024])
 def test_precision_recall_density_and_coverage_agree_with_scikit_learns_neighbors(k, block, monkeypatch):
@@ -325,7 +325,9 @@ def test_precision_recall_density_and_coverage_agree_with_scikit_learns_neighbor
     assert cover == pytest.approx((on_real.sum(0).mean() / k, on_real.any(1).mean()))
 
 
-@pytest.mark.equation("eq-metrics-density-coverage", oracle="their expectations for equal laws, by combinatorics")
+@pytest.mark.equation(
+    "eq-metrics-density-coverage", oracle="closed form of their expectations for equal laws, by combinatorics"
+)
 def test_for_equal_laws_density_is_1_on_average_and_coverage_what_counting_says():
     n, m, k = 40, 30, 3
     draws = [metrics.density_coverage(randn(n, 2, seed=seed), randn(m, 2, seed=seed + 9999), k) for seed in range(1500)]
@@ -465,7 +467,7 @@ def test_a_classifier_refuses_images_shapes_and_labels_that_cannot_be(no_shape_c
 # Perceptual distance
 
 
-@pytest.mark.equation("eq-metrics-perceptual", oracle="a loop over layers and positions in numpy")
+@pytest.mark.equation("eq-metrics-perceptual", oracle="independent code: a loop over layers and positions in numpy")
 def test_the_perceptual_distance_is_its_sum_over_layers_of_means_over_positions(digits, classifier):
     a, b = digits.test[:5], digits.test[5:10]
     expected = np.zeros(5)
@@ -564,7 +566,7 @@ def test_the_weights_of_annealed_chains_have_the_evidence_as_their_mean_at_any_n
     assert_mean_is((found.log_weights - world.evidence).exp(), 1.0)
 
 
-@pytest.mark.equation("eq-metrics-ais", oracle="the exact evidence of a linear model")
+@pytest.mark.equation("eq-metrics-ais", oracle="closed form of a linear model's evidence")
 def test_more_temperatures_bring_the_weights_together_and_the_estimate_to_the_evidence():
     model = Linear()
     _, x = model.simulate(30, seed=5)
@@ -583,7 +585,7 @@ def test_more_temperatures_bring_the_weights_together_and_the_estimate_to_the_ev
     assert ((found.value - other.evidence(x)).abs() < 4.5 * found.error).all() and found.error.max() < 0.7
 
 
-@pytest.mark.equation("eq-metrics-ais", oracle="numpy, under the same noise")
+@pytest.mark.equation("eq-metrics-ais", oracle="independent code: numpy, under the same noise")
 def test_with_one_temperature_the_estimate_is_the_importance_weighted_bound():
     model = Linear()
     _, x = model.simulate(4, seed=5)
@@ -610,7 +612,7 @@ def test_a_short_annealing_underestimates_on_average_and_hardly_ever_overestimat
         assert (excess > nats).double().mean() < np.exp(-nats) + 3.9 * sqrt(np.exp(-nats) / 2000)
 
 
-@pytest.mark.equation("eq-metrics-ais-error", oracle="the spread of repeated runs")
+@pytest.mark.equation("eq-metrics-ais-error", oracle="simulation: the spread of repeated runs")
 def test_the_error_bar_is_the_spread_of_repeated_runs():
     model = Linear()
     _, x = model.simulate(1, seed=7)
@@ -618,8 +620,8 @@ def test_the_error_bar_is_the_spread_of_repeated_runs():
     assert found.error.square().mean().sqrt() == pytest.approx(found.value.std().item(), rel=0.15)
 
 
-@pytest.mark.equation("eq-metrics-ais-error", oracle="numpy")
-@pytest.mark.equation("eq-metrics-ess", oracle="numpy")
+@pytest.mark.equation("eq-metrics-ais-error", oracle="independent code: numpy")
+@pytest.mark.equation("eq-metrics-ess", oracle="independent code: numpy")
 @settings(deadline=None, max_examples=30)
 @given(log_w=st.lists(st.floats(-30, 30), min_size=2, max_size=20), shift=st.floats(-2000, 2000))
 def test_value_error_and_sample_size_are_those_of_the_weights_whatever_their_scale(log_w, shift):
@@ -644,7 +646,7 @@ def test_chains_that_all_start_in_one_of_two_modes_miss_half_of_the_evidence_and
     assert abs(wide.value.item() - world.evidence) < 4.5 * wide.error.item() and wide.error.item() < 0.3
 
 
-@pytest.mark.equation("eq-metrics-bdmc", oracle="the exact evidence of a linear model")
+@pytest.mark.equation("eq-metrics-bdmc", oracle="closed form of a linear model's evidence")
 def test_annealing_there_and_back_holds_the_evidence_between_its_two_estimates():
     model, gaps = Linear(latents=3, c=0.05), []
     z, x = model.simulate(200, seed=5)
@@ -657,7 +659,7 @@ def test_annealing_there_and_back_holds_the_evidence_between_its_two_estimates()
     assert 0 < gaps[1] < 0.3 * gaps[0]
 
 
-@pytest.mark.equation("eq-metrics-bdmc", oracle="the exact evidence and posterior of a linear model")
+@pytest.mark.equation("eq-metrics-bdmc", oracle="closed form of a linear model's evidence and posterior")
 @pytest.mark.parametrize("temperatures", [1, 3, 10])
 def test_weights_of_chains_from_the_posterior_back_have_one_over_the_evidence_as_their_mean(temperatures):
     model = Linear(c=1.0)
@@ -670,7 +672,7 @@ def test_weights_of_chains_from_the_posterior_back_have_one_over_the_evidence_as
     assert_mean_is((found.reverse.log_weights + model.exact.evidence(x)).exp(), 1.0)
 
 
-@pytest.mark.equation("eq-metrics-ais-schedule", oracle="scipy's sigmoid")
+@pytest.mark.equation("eq-metrics-ais-schedule", oracle="another library: scipy's sigmoid")
 @pytest.mark.parametrize("temperatures", [1, 2, 9, 100])
 def test_inverse_temperatures_rise_from_0_to_1_with_small_steps_at_both_ends(temperatures):
     betas = annealing.schedule(temperatures).numpy()

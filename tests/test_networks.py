@@ -51,7 +51,7 @@ def test_a_shared_log_sigma_is_a_parameter_that_learns(shape):
     assert torch.equal(network.log_sigma.grad, torch.full(shape, -4.0 if shape else -12.0))
 
 
-@pytest.mark.equation("eq-vae-constant-c", oracle="scipy's multivariate normal")
+@pytest.mark.equation("eq-vae-constant-c", oracle="another library: scipy's multivariate normal")
 @pytest.mark.parametrize("c", [0.01, 0.5, 1.0, 30.0])
 def test_a_decoder_of_variance_c_pays_the_squared_error_over_2c_and_half_the_log_of_2_pi_c_for_each_pixel(c):
     f = mlp(2, 7).double()

@@ -36,10 +36,10 @@ def digits() -> Tensor:
 METHODS = [pca.eigen, pca.svd]
 
 
-@pytest.mark.equation("eq-pca-eigenvectors", oracle="scikit-learn")
-@pytest.mark.equation("eq-pca-svd", oracle="scikit-learn")
-@pytest.mark.equation("eq-pca-encoder", oracle="scikit-learn")
-@pytest.mark.equation("eq-pca-decoder", oracle="scikit-learn")
+@pytest.mark.equation("eq-pca-eigenvectors", oracle="another library: scikit-learn")
+@pytest.mark.equation("eq-pca-svd", oracle="another library: scikit-learn")
+@pytest.mark.equation("eq-pca-encoder", oracle="another library: scikit-learn")
+@pytest.mark.equation("eq-pca-decoder", oracle="another library: scikit-learn")
 @pytest.mark.parametrize("method", METHODS)
 def test_components_codes_and_reconstructions_are_scikit_learns(method, digits):
     ours, theirs = method(digits, 16), decomposition.PCA(16, svd_solver="full").fit(digits.numpy())
@@ -59,8 +59,8 @@ def test_sixteen_components_keep_84_9_percent_of_the_digits_variance():
     assert pca.svd(images, 16).explained[15].item() == pytest.approx(0.849, abs=5e-4)
 
 
-@pytest.mark.equation("eq-pca-dropped", oracle="the error measured on the data")
-@pytest.mark.equation("eq-pca-error", oracle="numpy's least squares")
+@pytest.mark.equation("eq-pca-dropped", oracle="independent code: the error measured on the data")
+@pytest.mark.equation("eq-pca-error", oracle="another library: numpy's least squares")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("shape", [(60, 7), (5, 7)], ids=["many data", "fewer data than pixels"])
 def test_the_error_of_k_components_is_the_sum_of_the_variances_dropped(method, shape):
@@ -163,7 +163,7 @@ def test_no_line_fits_a_spiral_though_one_number_tells_its_points():
 # Probabilistic PCA
 
 
-@pytest.mark.equation("eq-pca-em", oracle="the maximum in closed form")
+@pytest.mark.equation("eq-pca-em", oracle="closed form of the maximum")
 def test_expectation_maximization_never_lowers_the_evidence_and_ends_at_the_maximum():
     x = table(200, 5)
     start = ProbabilisticPCA(torch.randn(5, 2, generator=generator(1), dtype=torch.float64), x.mean(0), 1.0)
@@ -178,7 +178,7 @@ def test_expectation_maximization_never_lowers_the_evidence_and_ends_at_the_maxi
     assert torch.allclose(model.W @ model.W.T, best.W @ best.W.T, atol=1e-3)
 
 
-@pytest.mark.equation("eq-pca-em", oracle="a numeric search over W and c")
+@pytest.mark.equation("eq-pca-em", oracle="numeric search over W and c")
 def test_one_step_maximizes_the_expected_log_joint():
     x = table(40, 3)
     old = ProbabilisticPCA(torch.randn(3, 1, generator=generator(1), dtype=torch.float64), x.mean(0), 0.7)

@@ -96,7 +96,7 @@ def cdf_q(z):
     return np.mean([stats.norm.cdf(z, m, s) for m, s in zip(MU, SIGMA, strict=True)], axis=0)
 
 
-@pytest.mark.equation("eq-priors-aggregated", oracle="scipy")
+@pytest.mark.equation("eq-priors-aggregated", oracle="another library: scipy")
 def test_the_aggregated_posterior_is_the_mean_of_all_posteriors_whatever_the_block(monkeypatch):
     z = torch.linspace(-5, 5, 41, dtype=torch.float64)[:, None]
     q = AggregatedPosterior(POSTERIORS)
@@ -149,7 +149,7 @@ def test_no_other_logit_has_a_smaller_loss_than_the_log_ratio():
         assert loss(lambda z, change=change: log_q(z) - stats.norm.logpdf(z) + change(z)) > best + 1e-4
 
 
-@pytest.mark.equation("eq-priors-ratio", oracle="the known ratio")
+@pytest.mark.equation("eq-priors-ratio", oracle="closed form of the ratio")
 def test_a_trained_classifier_finds_the_ratio_where_codes_are():
     vae = VAE(Four(), Echo(), pixels=1, latents=1)
     prior = priors.contrastive_prior(vae, hidden=(32, 32)).double()
@@ -193,7 +193,7 @@ def test_the_reweighted_prior_is_a_density_whatever_the_classifiers_offset():
     assert np.allclose(density, np.exp(log_q(z[:, 0].numpy())), atol=1e-10)
 
 
-@pytest.mark.equation("eq-priors-resampling", oracle="the distribution function")
+@pytest.mark.equation("eq-priors-resampling", oracle="simulation: draws against the distribution function")
 def test_importance_resampling_follows_the_aggregate_and_with_one_candidate_the_prior():
     prior = on_a_line(offset=-2.0)
     assert_follows(prior.resample(3000, generator(), candidates=400), cdf_q, 3000)

@@ -113,7 +113,7 @@ def test_the_dual_is_minus_the_log_of_the_integral_of_the_powers_and_swapped_it_
         assert dual_geometric_js(p, q, alpha, swapped=True).item() != pytest.approx(-line.log_z, abs=0.01)
 
 
-@pytest.mark.equation("eq-regularizers-swapped", oracle="torch.distributions")
+@pytest.mark.equation("eq-regularizers-swapped", oracle="another library: torch.distributions")
 def test_with_the_weights_as_printed_both_ends_are_zero_and_swapped_they_are_the_two_kls():
     p, q = full(0), full(1)
     forward, backward = kl_divergence(as_torch(p), as_torch(q)), kl_divergence(as_torch(q), as_torch(p))
@@ -169,7 +169,7 @@ def test_divergences_are_not_negative_and_the_same_for_diagonal_gaussians_in_eit
         assert torch.allclose(narrow, divergence(*wide, alpha, swapped), atol=1e-8, rtol=1e-8)
 
 
-@pytest.mark.equation("eq-regularizers-geometric-js", oracle="torch.distributions")
+@pytest.mark.equation("eq-regularizers-geometric-js", oracle="another library: torch.distributions")
 def test_full_gaussians_have_torchs_kl_and_a_mean_whose_density_is_proportional_to_the_powers():
     p, q, alpha = full(2), full(3), 0.3
     assert torch.allclose(p.kl(q), kl_divergence(as_torch(p), as_torch(q)))
@@ -201,7 +201,7 @@ def images() -> Tensor:
     return (torch.rand(9, 6, generator=generator(3), dtype=torch.float64) < 0.4).double()
 
 
-@pytest.mark.equation("eq-regularizers-loss", oracle="the VAE's loss, torch.distributions")
+@pytest.mark.equation("eq-regularizers-loss", oracle="another library: torch.distributions, beside the VAE's loss")
 def test_at_one_end_the_loss_is_the_vaes_and_at_the_other_it_has_the_reversed_kl(images):
     plain = bernoulli_vae(6, 2, hidden=(5,)).double().loss(images, generator(1))
     q = geometric(0.0).encode(images)
@@ -235,7 +235,7 @@ def du_vae(gamma: float = 0.8, keep: float = 0.8) -> DUVAE:
         return DUVAE(encoder, decoder, 6, 2, gamma, keep).double()
 
 
-@pytest.mark.equation("eq-regularizers-rate-floor", oracle="torch's batch normalization")
+@pytest.mark.equation("eq-regularizers-rate-floor", oracle="another library: torch's batch normalization")
 def test_means_are_normalized_as_torch_does_with_a_fixed_scale_in_training_and_out_of_it():
     ours, theirs = MeanNorm(3, gamma=0.7).double(), nn.BatchNorm1d(3).double()
     theirs.weight.data.fill_(0.7)
@@ -247,7 +247,7 @@ def test_means_are_normalized_as_torch_does_with_a_fixed_scale_in_training_and_o
     assert torch.allclose(ours.eval()(mu), 0.7 * (mu - ours.mean) / (ours.variance + 1e-5).sqrt())
 
 
-@pytest.mark.equation("eq-regularizers-rate-floor", oracle="the terms of the KL by hand")
+@pytest.mark.equation("eq-regularizers-rate-floor", oracle="derivation by hand: the terms of the KL")
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 10**6), gamma=st.floats(0.1, 2), scale=st.floats(1e-1, 1e2))
 def test_the_rate_of_a_batch_is_at_least_half_the_squares_of_gamma_and_shift(seed, gamma, scale):
@@ -259,7 +259,7 @@ def test_the_rate_of_a_batch_is_at_least_half_the_squares_of_gamma_and_shift(see
     assert Normal(mu, torch.zeros_like(mu)).kl_to_standard().mean().item() >= 0.98 * floor
 
 
-@pytest.mark.equation("eq-regularizers-variance-dropout", oracle="numpy, under the same noise")
+@pytest.mark.equation("eq-regularizers-variance-dropout", oracle="independent code: numpy, under the same noise")
 def test_a_dropped_variance_is_the_floor_a_kept_one_moves_away_from_it_and_the_mean_stays():
     model = du_vae(keep=0.8)
     q = Normal(torch.zeros(20_000, 2).double(), torch.full((20_000, 2), -0.5).double())

@@ -101,7 +101,7 @@ def coefficients(move) -> tuple[float, float]:
 # Langevin, unadjusted
 
 
-@pytest.mark.equation("eq-samplers-langevin", oracle="a hand-written step under a replayed seed")
+@pytest.mark.equation("eq-samplers-langevin", oracle="independent code: a step under a replayed seed")
 def test_a_langevin_step_goes_down_the_gradient_by_half_the_step_and_adds_noise_of_that_variance():
     z, h = noise(5, 2, seed=1), 0.2
     by_hand = z - h / 2 * (z**3 - 1) + sqrt(h) * noise(5, 2, seed=4)
@@ -237,7 +237,7 @@ def test_a_density_that_is_zero_on_one_side_is_sampled_on_the_other():
     assert stats.kstest(z[:, 0].numpy(), stats.halfnorm.cdf).pvalue > 1e-4
 
 
-@pytest.mark.equation("eq-samplers-metropolis", oracle="scipy.stats under a replayed seed")
+@pytest.mark.equation("eq-samplers-metropolis", oracle="another library: scipy.stats, under a replayed seed")
 def test_metropolis_accepts_by_the_ratio_of_the_densities():
     z, step = noise(300, 2, seed=1), 0.7
     _, probability = metropolis_step(tilted, at(tilted, z), step, generator(2))
@@ -247,7 +247,7 @@ def test_metropolis_accepts_by_the_ratio_of_the_densities():
     assert 0.1 < probability.mean() < 0.9
 
 
-@pytest.mark.equation("eq-samplers-mala", oracle="scipy.stats under a replayed seed")
+@pytest.mark.equation("eq-samplers-mala", oracle="another library: scipy.stats, under a replayed seed")
 def test_mala_accepts_by_the_ratio_of_density_times_kernel():
     z, h = noise(300, 1, seed=1).numpy()[:, 0], 0.9
 
@@ -268,7 +268,7 @@ def test_mala_is_hamiltonian_monte_carlo_with_one_leap_of_the_root_of_its_step()
     assert torch.allclose(p, q, atol=1e-12) and all(torch.allclose(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.equation("eq-samplers-hmc", oracle="Störmer's recursion")
+@pytest.mark.equation("eq-samplers-hmc", oracle="independent code: Störmer's recursion")
 def test_hmc_goes_along_newtons_law_and_accepts_by_the_change_of_the_total_energy():
     start, momentum, h = noise(300, 2, seed=1).numpy(), noise(300, 2, seed=2).numpy(), 0.4
     before, z = start, start + h * momentum - h**2 / 2 * (start**3 - 1)
@@ -303,7 +303,7 @@ def test_chains_move_as_often_as_their_probability_says_and_carry_the_energy_of_
 # The leapfrog
 
 
-@pytest.mark.equation("eq-samplers-leapfrog", oracle="time reversal")
+@pytest.mark.equation("eq-samplers-leapfrog", oracle="known case: time reversal")
 @settings(deadline=None, max_examples=25)
 @given(step=st.floats(0.001, 0.5), leaps=st.integers(1, 30), seed=st.integers(0, 1000))
 def test_turned_around_the_leapfrog_comes_back_to_where_it_began(step, leaps, seed):
@@ -396,7 +396,7 @@ def test_the_trace_keeps_every_nth_step_after_the_warm_up(run):
     assert every_step.step == thinned.step == pytest.approx(0.1)
 
 
-@pytest.mark.equation("eq-samplers-dual-averaging", oracle="the sum that the recursion computes")
+@pytest.mark.equation("eq-samplers-dual-averaging", oracle="independent code: the sum that the recursion computes")
 def test_the_step_is_tuned_by_the_sum_of_misses():
     start, target, rates = 0.3, 0.6, np.random.default_rng(1).uniform(size=30)
     tuner = DualAveraging(torch.tensor(start, dtype=torch.float64), target)
@@ -545,7 +545,7 @@ def test_chains_that_disagree_are_found_out_by_both_diagnostics():
     assert split_r_hat(drifts).item() > 1.2
 
 
-@pytest.mark.equation("eq-samplers-r-hat", oracle="by hand")
+@pytest.mark.equation("eq-samplers-r-hat", oracle="derivation by hand")
 def test_split_r_hat_compares_the_variance_of_the_halves_means_with_that_within_them():
     x = torch.tensor([[0.0], [1.0], [10.0], [11.0]], dtype=torch.float64)  # within 1/2; means 1/2 and 10 1/2, variance 50
     assert split_r_hat(x).item() == pytest.approx(sqrt((0.5 * 1 / 2 + 50) / 0.5))

@@ -166,8 +166,8 @@ def by_hand(model: VAE, x: Tensor, samples: int, seed: int) -> dict[str, np.ndar
     }
 
 
-@pytest.mark.equation("eq-vae-estimator-a", oracle="numpy, under the same noise")
-@pytest.mark.equation("eq-vae-estimator-b", oracle="numpy, under the same noise")
+@pytest.mark.equation("eq-vae-estimator-a", oracle="independent code: numpy, under the same noise")
+@pytest.mark.equation("eq-vae-estimator-b", oracle="independent code: numpy, under the same noise")
 @pytest.mark.parametrize("samples", [1, 4])
 def test_both_estimators_average_over_draws_one_number_an_image(digits, samples):
     model = bernoulli_vae(6, 2, hidden=(5,)).double()
@@ -238,7 +238,7 @@ def test_the_reparameterized_gradient_printed_in_the_score_functions_form_is_bia
     assert own_mu.grad.abs().max() < 1e-10
 
 
-@pytest.mark.equation("eq-vae-variance-example", oracle="gradients derived by hand, under the same noise")
+@pytest.mark.equation("eq-vae-variance-example", oracle="derivation by hand: gradients, under the same noise")
 def test_in_the_example_the_gradient_of_a_varies_less_than_that_of_b_by_7_9_against_10_9():
     n, x = 400_000, 4.0
     z = 0.5 * torch.randn(1, n, 1, generator=generator(4), dtype=torch.float64)[0]
@@ -294,7 +294,7 @@ def test_the_loss_is_the_mean_over_images_of_minus_the_elbo_with_its_parts(digit
 # Decoders
 
 
-@pytest.mark.equation("eq-vae-optimal-c", oracle="a numeric search over c")
+@pytest.mark.equation("eq-vae-optimal-c", oracle="numeric search over c")
 def test_the_variance_that_maximizes_the_elbo_is_the_mean_squared_error_a_pixel():
     x = torch.rand(30, 5, generator=generator(1), dtype=torch.float64)
     model = gaussian_vae(5, 2, hidden=(4,), log_sigma=nn.Parameter(torch.zeros(()))).double()
@@ -367,7 +367,7 @@ def x(tilted) -> Tensor:
     return torch.randn(6, 2, generator=generator(2), dtype=torch.float64) @ tilted.W.T + tilted.m + sqrt(tilted.c) * noise
 
 
-@pytest.mark.equation("eq-vae-linear-gap", oracle="the exact evidence")
+@pytest.mark.equation("eq-vae-linear-gap", oracle="closed form of the evidence")
 def test_a_linear_vae_estimates_the_evidence_less_a_gap_known_exactly(tilted, x):
     P = np.eye(2) + tilted.W.numpy().T @ tilted.W.numpy() / tilted.c
     gap = 0.5 * (np.log(np.diag(P)).sum() - np.linalg.slogdet(P)[1])
@@ -390,7 +390,7 @@ def test_an_elbo_at_the_mean_code_is_no_bound_and_overstates_by_half_the_decoder
     assert (wrong > tilted.evidence(x) + 0.5).all()
 
 
-@pytest.mark.equation("eq-vae-iwae", oracle="numpy, under the same noise")
+@pytest.mark.equation("eq-vae-iwae", oracle="independent code: numpy, under the same noise")
 @pytest.mark.parametrize("k", [1, 7])
 def test_the_importance_weighted_bound_is_the_log_of_the_mean_weight(digits, k):
     model = bernoulli_vae(6, 2, hidden=(5,)).double()
@@ -413,7 +413,7 @@ def test_the_importance_weighted_bound_with_two_draws_is_its_integral():
     assert_mean_is(square(1.0, 0.6).iwae_bound(double([2.0]).expand(n, 1), 2, generator(1)), exact)
 
 
-@pytest.mark.equation("eq-vae-iwae-order", oracle="the exact evidence of a linear VAE")
+@pytest.mark.equation("eq-vae-iwae-order", oracle="closed form of a linear VAE's evidence")
 def test_the_importance_weighted_bound_rises_with_k_from_the_elbo_to_the_evidence(tilted, x):
     model, x = linear_vae(tilted), x[0]
     evidence = tilted.evidence(x).item()

@@ -157,8 +157,8 @@ def test_the_potential_in_the_noise_is_the_joint_density_of_vae_and_energy(world
     assert ours == pytest.approx({name: world.mean(f) for name, f in MOMENTS.items()}, abs=1e-4)
 
 
-@pytest.mark.equation("eq-vaebm-data-potential", oracle="scipy, and quadrature")
-@pytest.mark.equation("eq-vaebm-joint", oracle="scipy, and quadrature")
+@pytest.mark.equation("eq-vaebm-data-potential", oracle="quadrature, and scipy")
+@pytest.mark.equation("eq-vaebm-joint", oracle="quadrature, and scipy")
 def test_the_potential_in_data_space_is_minus_the_log_of_the_joint_density(world):
     model, xz = bent(), double([0.3, -1.2], [2.0, 0.4], [-1.0, 1.5])
     x, z = xz.numpy().T
@@ -226,7 +226,7 @@ def test_chains_in_the_noise_and_in_data_space_both_find_the_joint_density(world
 # Mistakes with Langevin dynamics
 
 
-@pytest.mark.equation("eq-vaebm-eps-potential", oracle="a Gaussian in closed form")
+@pytest.mark.equation("eq-vaebm-eps-potential", oracle="closed form of a Gaussian")
 def test_the_data_space_energy_used_for_the_noise_shifts_its_mean_by_half_a_deviation():
     """log sigma(z) = z / 2 + const. and no energy: eps_z is N(0, 1), and log sigma taken once too often makes it N(-.5, 1)."""
     model = bent(0.0, 0.0)
@@ -251,7 +251,7 @@ def stationary_variance(move, steps: int) -> float:
     return z.var().item()
 
 
-@pytest.mark.equation("eq-vaebm-eps-potential", oracle="the recursion's variance in closed form")
+@pytest.mark.equation("eq-vaebm-eps-potential", oracle="closed form of the recursion's variance")
 def test_langevin_has_variance_one_only_with_half_the_step_and_the_root_of_it_and_an_energy_for_each_chain():
     model, h = EBM(energy_mlp(1, (4,)).double(), 1, Chains(8, 1, 0.0).double()).eval(), 0.1
 
@@ -325,7 +325,7 @@ def test_data_less_model_is_the_gradient_of_the_exact_likelihood(kind, world):
             assert ours[index].item() == pytest.approx((values[0] - values[1]) / 2e-4, abs=2e-4)
 
 
-@pytest.mark.equation("eq-vaebm-loss", oracle="numpy, under given points")
+@pytest.mark.equation("eq-vaebm-loss", oracle="independent code: numpy, at given points")
 def test_the_loss_is_the_gap_and_the_two_penalties():
     model = EBM(energy_mlp(2, (6,), seed=1), 2, Chains(8, 2, 0.0), magnitude=0.3, spectral=0.05)
     with torch.no_grad():
@@ -376,7 +376,7 @@ def test_the_frozen_vaes_batch_statistics_do_not_move():
     assert not model.training and model.train().energy.training
 
 
-@pytest.mark.equation("eq-vaebm-average", oracle="a weighted sum of the weights' history")
+@pytest.mark.equation("eq-vaebm-average", oracle="independent code: a weighted sum of the weights' history")
 def test_the_averaged_energy_weighs_past_weights_by_powers_of_the_decay():
     model = EBM(energy_mlp(1, (3,)), 1, Chains(8, 1, 0.0), steps=1, decay=0.8)
     history = [model.energy.net[0].weight.detach().clone()]
@@ -398,7 +398,7 @@ def test_chains_follow_the_energy_in_training_and_its_average_after_it():
 # Spectral norms
 
 
-@pytest.mark.equation("eq-vaebm-power-iteration", oracle="torch.linalg")
+@pytest.mark.equation("eq-vaebm-power-iteration", oracle="another library: torch.linalg")
 def test_power_iteration_finds_each_layers_largest_singular_value_and_its_gradient():
     net = nn.Sequential(
         nn.Unflatten(1, (1, 6, 6)), nn.Conv2d(1, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(64, 5), nn.Linear(5, 1)
@@ -413,7 +413,7 @@ def test_power_iteration_finds_each_layers_largest_singular_value_and_its_gradie
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-@pytest.mark.equation("eq-vaebm-power-iteration", oracle="torch.linalg")
+@pytest.mark.equation("eq-vaebm-power-iteration", oracle="another library: torch.linalg")
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 8), st.integers(1, 8))
 def test_power_iteration_never_overstates_and_goes_on_where_it_stopped(seed, inputs, outputs):
@@ -456,7 +456,7 @@ def test_chains_are_a_queue_whose_front_moves_to_the_end():
     assert torch.equal(chains.states, torch.cat([start[:2] + 10, start[2:]])), "each chain has had its turn"
 
 
-@pytest.mark.equation("eq-vaebm-restart", oracle="a binomial share")
+@pytest.mark.equation("eq-vaebm-restart", oracle="simulation: a binomial share")
 def test_the_stated_share_of_chains_starts_afresh():
     chains = Chains(40_000, 2, restart=0.3)
     chains.states.fill_(7.0)
@@ -524,7 +524,7 @@ def test_two_processes_end_with_the_energy_and_the_chains_of_one(tmp_path):
 # What sampling costs
 
 
-@pytest.mark.equation("eq-vaebm-cost", oracle="hooks that count")
+@pytest.mark.equation("eq-vaebm-cost", oracle="enumeration of the calls, by hooks")
 @settings(deadline=None, max_examples=10)
 @given(st.integers(1, 5), st.integers(0, 6))
 def test_a_sample_costs_one_gradient_more_than_its_steps_and_one_decoding_more(n, steps):
@@ -539,7 +539,7 @@ def test_a_sample_costs_one_gradient_more_than_its_steps_and_one_decoding_more(n
     assert after["energy"].forward == 0 and not model.average.net._forward_hooks
 
 
-@pytest.mark.equation("eq-vaebm-cost", oracle="hooks that count")
+@pytest.mark.equation("eq-vaebm-cost", oracle="enumeration of the calls, by hooks")
 def test_annealed_langevin_costs_a_call_a_step_and_one_for_the_last_denoising():
     model = NCSN(score_mlp(2, (8,)), 2, geometric_levels(1.0, 0.1, 4))
     with count_calls(score=model.net) as calls:
@@ -565,7 +565,7 @@ def test_the_generators_loss_is_its_kl_to_the_vaebm_less_the_constant(world, slo
     assert_mean_is(torch.stack(rounds) + world.log_Z, kl)
 
 
-@pytest.mark.equation("eq-vaebm-generator-kl", oracle="autograd of the energy alone, under the same noise")
+@pytest.mark.equation("eq-vaebm-generator-kl", oracle="independent code: autograd of the energy alone, under the same noise")
 def test_the_generators_first_step_follows_the_energy_alone():
     step = GeneratorStep(bent())
     x = torch.zeros(30, 1, dtype=torch.float64)
@@ -640,7 +640,7 @@ def test_denoising_has_the_gradient_of_the_distance_to_the_noisy_datas_own_score
     assert_mean_is(torch.stack(slopes), (explicit(0.5 + 1e-5) - explicit(0.5 - 1e-5)) / 2e-5)
 
 
-@pytest.mark.equation("eq-vaebm-annealed", oracle="the recursion's variance in closed form")
+@pytest.mark.equation("eq-vaebm-annealed", oracle="closed form of the recursion's variance")
 def test_annealed_langevin_with_the_exact_score_has_the_variance_of_its_recursion():
     c, step, steps = 0.7, 0.3, 7
     levels = geometric_levels(2.0, 0.1, 5).double()

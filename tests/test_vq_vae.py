@@ -45,7 +45,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 # Nearest codes
 
 
-@pytest.mark.equation("eq-vq_vae-nearest", oracle="scipy.cluster.vq")
+@pytest.mark.equation("eq-vq_vae-nearest", oracle="another library: scipy.cluster.vq")
 @settings(deadline=None, max_examples=50)
 @given(n=st.integers(1, 40), codes=st.integers(1, 30), dim=st.integers(1, 9), seed=st.integers(0, 10**6))
 def test_the_code_of_a_vector_is_the_one_that_scipy_finds_nearest(n, codes, dim, seed):
@@ -72,7 +72,7 @@ def test_vectors_of_any_batch_get_one_code_each(shape):
         assert torch.equal(q.code.flatten(), book(normal(*shape, seed=1).reshape(-1, 3)).code)
 
 
-@pytest.mark.equation("eq-vq_vae-posterior", oracle="scipy.cluster.vq")
+@pytest.mark.equation("eq-vq_vae-posterior", oracle="another library: scipy.cluster.vq")
 def test_the_posterior_is_certain_of_the_nearest_code():
     model, x = linear(Codebook(normal(5, 2))), normal(7, 3, seed=1)
     posterior = model.posterior(x)
@@ -130,7 +130,7 @@ def gradient(loss: Tensor, *of: Tensor) -> list[Tensor]:
     return [torch.zeros_like(p) if g is None else g for g, p in zip(found, of, strict=True)]
 
 
-@pytest.mark.equation("eq-vq_vae-straight-through", oracle="the decoder's gradient at e, by hand")
+@pytest.mark.equation("eq-vq_vae-straight-through", oracle="derivation by hand: the decoder's gradient at e")
 def test_straight_through_the_encoder_gets_the_gradient_that_the_decoder_has_at_the_code(x):
     model = linear(Codebook(normal(4, 2)))
     hand, q = ByHand(model, x), model.quantize(x)
@@ -143,7 +143,7 @@ def test_straight_through_the_encoder_gets_the_gradient_that_the_decoder_has_at_
     assert not at_z.any() and at_vectors.any(), "without the straight-through line the encoder learns nothing"
 
 
-@pytest.mark.equation("eq-vq_vae-objective", oracle="by hand")
+@pytest.mark.equation("eq-vq_vae-objective", oracle="derivation by hand")
 def test_the_objective_and_its_gradients_are_those_derived_by_hand(x):
     model = linear(Codebook(normal(4, 2), BETA))
     hand, parts = ByHand(model, x), model.loss(x)
@@ -156,7 +156,7 @@ def test_the_objective_and_its_gradients_are_those_derived_by_hand(x):
     assert np.allclose(at_vectors, hand.at_codes(-pull, 4), atol=1e-12)
 
 
-@pytest.mark.equation("eq-vq_vae-ema-objective", oracle="by hand")
+@pytest.mark.equation("eq-vq_vae-ema-objective", oracle="derivation by hand")
 def test_with_averages_there_is_no_codebook_loss_and_no_gradient_for_the_codes(x):
     model = linear(EMACodebook(normal(4, 2), BETA))
     hand, parts = ByHand(model, x), model.loss(x)
@@ -215,8 +215,8 @@ def by_loop(vectors: np.ndarray, batches: list[np.ndarray], decay: float, eps: f
     return e, N, m
 
 
-@pytest.mark.equation("eq-vq_vae-ema", oracle="a numpy loop")
-@pytest.mark.equation("eq-vq_vae-smoothing", oracle="a numpy loop")
+@pytest.mark.equation("eq-vq_vae-ema", oracle="independent code: a loop in numpy")
+@pytest.mark.equation("eq-vq_vae-smoothing", oracle="independent code: a loop in numpy")
 @pytest.mark.parametrize("decay, eps", [(0.99, 1e-5), (0.8, 0.1), (0.0, 1e-9)])
 def test_codes_follow_the_averages_of_their_vectors(decay, eps):
     book, batches = EMACodebook(normal(5, 3), decay=decay, eps=eps), [normal(4, 5, 3, seed=s) for s in range(1, 8)]
@@ -275,7 +275,7 @@ def test_smoothed_counts_written_back_pile_up_and_pull_a_rare_code_to_the_origin
     assert wrong.counts[5] > 90 * right.counts[5] > 0, "a floor of eps / (1 - decay), and no longer a count"
 
 
-@pytest.mark.equation("eq-vq_vae-revival", oracle="the averages' own definition")
+@pytest.mark.equation("eq-vq_vae-revival", oracle="independent code: the averages by their definition")
 def test_a_dead_code_moves_with_its_averages_to_a_vector_of_the_batch():
     book, z = EMACodebook(normal(4, 2), revive_below=0.5), normal(9, 2, seed=1)
     book.counts.copy_(double(3.0, 0.4, 0.5, 0.0))
@@ -325,7 +325,7 @@ def test_vectors_are_quantized_before_the_codes_move_or_the_codes_have_seen_the_
     assert (z - late).square().sum(-1).mean() < 0.6 * q.commitment.mean(), "an error that this batch will never have again"
 
 
-@pytest.mark.equation("eq-vq_vae-kmeans", oracle="scipy's K-means")
+@pytest.mark.equation("eq-vq_vae-kmeans", oracle="another library: scipy's K-means")
 def test_averages_that_forget_all_are_lloyds_steps_and_rest_at_a_fixed_point_of_k_means():
     z = torch.cat([normal(60, 2, seed=s) * 0.5 + normal(1, 2, seed=50 + s) * 4 for s in range(5)])
     start = z[::60][:5].clone()
@@ -365,8 +365,8 @@ def draws(seed: int, n: int = 300, codes: int = 12) -> Tensor:
     return torch.from_numpy(np.random.RandomState(seed).choice(codes, n, p=p))
 
 
-@pytest.mark.equation("eq-vq_vae-perplexity", oracle="scipy.stats.entropy")
-@pytest.mark.equation("eq-vq_vae-entropy-rate", oracle="scipy.stats.entropy")
+@pytest.mark.equation("eq-vq_vae-perplexity", oracle="another library: scipy.stats.entropy")
+@pytest.mark.equation("eq-vq_vae-entropy-rate", oracle="another library: scipy.stats.entropy")
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 300), codes=st.integers(1, 40))
 def test_entropy_and_perplexity_are_scipys_and_bounded_by_codes_and_draws(seed, n, codes):
@@ -420,7 +420,7 @@ def huffman(p: np.ndarray) -> np.ndarray:
     return lengths
 
 
-@pytest.mark.equation("eq-vq_vae-entropy-rate", oracle="Huffman codes of blocks, by enumeration")
+@pytest.mark.equation("eq-vq_vae-entropy-rate", oracle="enumeration: Huffman codes of blocks")
 def test_the_entropy_is_what_the_best_real_codes_approach_and_never_beat():
     code = torch.tensor([0] * 70 + [1] * 20 + [2] * 10)
     p, H = np.array([0.7, 0.2, 0.1]), vq_vae.entropy_bits(code, 3)
@@ -440,7 +440,7 @@ def test_the_entropy_of_powers_of_a_half_is_their_huffman_codes_length():
     assert vq_vae.entropy_bits(code, 5) == lengths[code].mean().item()
 
 
-@pytest.mark.equation("eq-vq_vae-code-length", oracle="scipy.stats.entropy")
+@pytest.mark.equation("eq-vq_vae-code-length", oracle="another library: scipy.stats.entropy")
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 10**6))
 def test_a_coder_that_expects_other_frequencies_pays_the_divergence_on_top(seed):
@@ -615,7 +615,7 @@ def two_or_one(batch_size: int) -> tuple[list[float], dict[str, Tensor]]:
     return history["loss"].tolist(), model.state_dict()
 
 
-@pytest.mark.equation("eq-vq_vae-ema", oracle="one process with the whole batch")
+@pytest.mark.equation("eq-vq_vae-ema", oracle="known case: one process with the whole batch")
 def test_counts_sums_and_revivals_are_those_of_the_whole_batch_in_two_processes(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, __file__, str(tmp_path)], capture_output=True, text=True, timeout=240)

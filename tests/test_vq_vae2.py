@@ -51,7 +51,7 @@ def x() -> Tensor:
 # The two levels
 
 
-@pytest.mark.equation("eq-vq_vae2-levels", oracle="scipy.cluster.vq, level by level")
+@pytest.mark.equation("eq-vq_vae2-levels", oracle="another library: scipy.cluster.vq, level by level")
 def test_the_top_is_quantized_first_and_the_bottom_is_encoded_with_the_tops_codes(x):
     model = tiny(codes=(7, 6))
     for book, at in ((model.top, 0), (model.bottom, 1)):  # codes among the vectors, so that several are in use
@@ -184,7 +184,7 @@ def attention_by_hand(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray
     return out
 
 
-@pytest.mark.equation("eq-vq_vae2-attention", oracle="a loop in numpy; PyTorch's own attention")
+@pytest.mark.equation("eq-vq_vae2-attention", oracle="another library: PyTorch's own attention; a loop in numpy")
 @pytest.mark.parametrize("new, all_", [(6, 6), (1, 6), (3, 6), (1, 1)])
 def test_attention_is_the_weighted_mean_of_what_came_before(new, all_):
     q, k, v = uniform(2, 3, new, 4) * 4 - 2, uniform(2, 3, all_, 4, seed=1) * 4 - 2, uniform(2, 3, all_, 5, seed=2)
@@ -220,7 +220,7 @@ def conditioned() -> CodePrior:
     return strong(CodePrior(3, 4, context=(4, 3), width=8, heads=2, seed=2))
 
 
-@pytest.mark.equation("eq-vq_vae2-chain", oracle="the sum over all rows of codes")
+@pytest.mark.equation("eq-vq_vae2-chain", oracle="enumeration of all rows of codes")
 def test_the_probabilities_of_all_rows_of_codes_add_up_to_one(free, conditioned):
     rows = all_rows(3, 4)
     for model, context in ((free, None), *((conditioned, row) for row in (CONTEXT, 3 - CONTEXT))):
@@ -229,7 +229,7 @@ def test_the_probabilities_of_all_rows_of_codes_add_up_to_one(free, conditioned)
         assert p.max() > 3 * p.min(), "not nearly uniform: a wrong sum would show"
 
 
-@pytest.mark.equation("eq-vq_vae2-prior", oracle="the sum over all codes of both levels")
+@pytest.mark.equation("eq-vq_vae2-prior", oracle="enumeration of all codes of both levels")
 def test_the_probabilities_of_all_codes_of_both_levels_add_up_to_one_and_the_tops_is_the_marginal():
     both = HierarchicalPrior(
         strong(CodePrior(2, 2, width=8, heads=2)), strong(CodePrior(3, 3, context=(2, 2), width=8, heads=2, seed=3))
@@ -241,7 +241,7 @@ def test_the_probabilities_of_all_codes_of_both_levels_add_up_to_one_and_the_top
     assert not torch.allclose(joint[0] / joint[0].sum(), joint[1] / joint[1].sum(), atol=0.01), "the bottom heeds the top"
 
 
-@pytest.mark.equation("eq-vq_vae2-chain", oracle="conditionals of the enumerated joint")
+@pytest.mark.equation("eq-vq_vae2-chain", oracle="enumeration: conditionals of the joint")
 def test_logits_are_the_conditionals_of_the_joint(conditioned):
     rows = all_rows(3, 4)
     joint = conditioned.log_prob(rows, CONTEXT.expand(81, 3)).exp().detach().reshape(3, 3, 3, 3)
@@ -303,7 +303,7 @@ def sample_slowly(model: CodePrior, n: int, noise: torch.Generator, context: Ten
     return code
 
 
-@pytest.mark.equation("eq-vq_vae2-cache", oracle="sampling without a cache, under the same noise")
+@pytest.mark.equation("eq-vq_vae2-cache", oracle="independent code: sampling without a cache, under the same noise")
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @torch.no_grad()
 def test_sampling_with_kept_keys_and_values_is_sampling_without_them(dtype, tolerance):
@@ -332,7 +332,7 @@ def test_with_the_cache_each_position_passes_through_the_network_once_and_withou
         assert sum(rows) == 6 * length + length * (length - 1) // 2
 
 
-@pytest.mark.equation("eq-vq_vae2-prior", oracle="chi-square against all enumerated probabilities")
+@pytest.mark.equation("eq-vq_vae2-prior", oracle="simulation: chi-square against all enumerated probabilities")
 def test_ancestral_samples_come_as_often_as_their_probability_says():
     both = HierarchicalPrior(
         strong(CodePrior(2, 2, width=8, heads=2), 10), strong(CodePrior(3, 2, context=(2, 2), width=8, heads=2, seed=3), 10)
@@ -365,7 +365,7 @@ def test_images_are_drawn_from_the_top_down():
 # Bits
 
 
-@pytest.mark.equation("eq-vq_vae2-bits", oracle="log2 of the codes for a uniform prior; divergence by enumeration")
+@pytest.mark.equation("eq-vq_vae2-bits", oracle="enumeration of the divergence; log2 of the codes for a uniform prior")
 @torch.no_grad()
 def test_a_uniform_prior_pays_log2_of_the_codes_and_any_other_the_entropy_and_its_divergence():
     both = HierarchicalPrior(CodePrior(4, 2, width=8, heads=2), CodePrior(3, 3, context=(4, 2), width=8, heads=2)).double()
