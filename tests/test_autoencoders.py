@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import linalg
+from scipy import linalg, optimize
 from torch import Tensor, nn
 
 from vaecourse import autoencoders, datasets, pca, training
 from vaecourse.autoencoders import Autoencoder, Lookup, antipodal_clash, principal_angles
+from vaecourse.networks import mlp
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -56,6 +57,7 @@ def test_a_linear_code_ends_in_the_subspace_of_pca_with_its_error(linear_models,
     assert model.error(oblong).mean().item() == pytest.approx(basis.error_by_rank[2].item(), rel=1e-6)
 
 
+@pytest.mark.equation("eq-autoencoders-shared", oracle="the definition of orthonormal")
 def test_free_weights_give_no_orthogonal_basis_and_correlated_codes_and_shared_ones_an_orthonormal_basis(linear_models, oblong):
     free, shared = (autoencoders.decoder_basis(linear_models[key]) for key in (False, True))
     cosine = nn.functional.cosine_similarity(free[:, 0], free[:, 1], dim=0)
@@ -65,6 +67,18 @@ def test_free_weights_give_no_orthogonal_basis_and_correlated_codes_and_shared_o
     assert torch.corrcoef(z.T)[0, 1].abs() > 0.05, "nothing asks the codes to be uncorrelated"
 
 
+@pytest.mark.equation("eq-autoencoders-freedom", oracle="covariance of the codes, inner products of the directions")
+@pytest.mark.parametrize("shared", [False, True], ids=["free weights", "shared weights"])
+def test_the_matrix_that_the_loss_does_not_see_makes_codes_correlated_and_directions_skew(linear_models, oblong, shared):
+    model, basis = linear_models[shared], pca.eigen(oblong, 2)
+    A = model.encoder.weight.detach() @ basis.components
+    V, z = autoencoders.decoder_basis(model), model.encode(oblong).detach()
+    assert torch.allclose(model.encoder.weight, A @ basis.components.T, atol=1e-3)
+    assert torch.allclose(torch.cov(z.T, correction=0), A @ basis.variances[:2].diag() @ A.T, atol=1e-3)
+    assert torch.allclose(V.T @ V, torch.linalg.inv(A @ A.T), atol=1e-3)
+
+
+@pytest.mark.equation("eq-autoencoders-linear", oracle="the errors themselves")
 def test_any_change_of_basis_between_encoder_and_decoder_leaves_the_error_as_it_is(linear_models, oblong):
     model = linear_models[False]
     A = torch.tensor([[2.0, 0.5], [-1.0, 0.3]], dtype=torch.float64)
@@ -77,6 +91,7 @@ def test_any_change_of_basis_between_encoder_and_decoder_leaves_the_error_as_it_
     assert torch.allclose(changed.error(oblong), model.error(oblong))
 
 
+@pytest.mark.equation("eq-autoencoders-uncentered", oracle="numpy's singular values")
 def test_without_biases_and_centering_the_subspace_is_another_one(oblong):
     model = autoencoders.linear(6, 2, shared=True, seed=1).double()
     model.encoder.bias.requires_grad_(False).zero_()
@@ -84,8 +99,73 @@ def test_without_biases_and_centering_the_subspace_is_another_one(oblong):
     for rate in (3e-2, 3e-3, 3e-4):
         fit(model, oblong, 800, rate)
     assert principal_angles(autoencoders.decoder_basis(model), pca.eigen(oblong, 2).components).max() > 0.1
-    _, _, Vt = np.linalg.svd(oblong.numpy(), full_matrices=False)  # it is that of the rows as they are
+    _, s, Vt = np.linalg.svd(oblong.numpy(), full_matrices=False)  # it is that of the rows as they are
     assert principal_angles(autoencoders.decoder_basis(model), torch.from_numpy(Vt[:2].T.copy())).max() < 1e-3
+    assert model.error(oblong).mean().item() == pytest.approx((s[2:] ** 2).sum() / len(oblong), rel=1e-6)
+
+
+@pytest.mark.equation("eq-autoencoders-direction", oracle="the errors of the data")
+@pytest.mark.parametrize("theta", [0.0, 0.4, 1.3, 2.9])
+def test_the_error_of_one_direction_in_a_plane_is_what_its_angle_to_the_axes_says(theta):
+    x = torch.randn(50, 2, generator=generator(), dtype=torch.float64) @ torch.tensor([[2.0, 1.0], [0.0, 0.5]]).double()
+    basis = pca.eigen(x, 2)
+    (first, second), u1 = basis.variances, basis.components[:, 0]
+    u = torch.tensor([np.cos(theta), np.sin(theta)])
+    model = autoencoders.linear(2, 1, shared=True).double()
+    with torch.no_grad():
+        model.encoder.weight.copy_(u[None])
+        model.encoder.bias.copy_(-u @ basis.mean)
+        model.decoder.bias.copy_(basis.mean)
+    away = theta - torch.atan2(u1[1], u1[0])
+    assert model.error(x).mean().item() == pytest.approx((first * away.sin() ** 2 + second * away.cos() ** 2).item())
+
+
+@pytest.mark.equation("eq-autoencoders-affine", oracle="scikit-learn")
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10**6), latents=st.integers(1, 4))
+def test_with_an_affine_decoder_not_even_the_best_code_of_each_point_beats_pca(seed, latents):
+    from sklearn.decomposition import PCA
+
+    x = torch.randn(30, 5, generator=generator(seed), dtype=torch.float64).cumsum(1)
+    least = PCA().fit(x.numpy()).explained_variance_[latents:].sum() * 29 / 30
+    V, c = torch.randn(5, latents + 1, generator=generator(seed + 1), dtype=torch.float64).split([latents, 1], 1)
+    z = torch.linalg.lstsq(V, (x - c.T).T).solution.T  # no encoder can give better codes to this decoder
+    assert ((x - z @ V.T - c.T) ** 2).sum(1).mean() >= least - 1e-9
+    assert pca.eigen(x, latents).error(x).mean().item() == pytest.approx(least, abs=1e-9)
+
+
+def test_a_bent_encoder_before_a_linear_decoder_does_not_beat_pca_and_a_bent_decoder_does():
+    t = torch.linspace(-1, 1, 60, dtype=torch.float64)[:, None]
+    x = torch.cat([t, t**2], 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        nets = {"encoder": (mlp(2, 16, 1), nn.Linear(1, 2)), "decoder": (nn.Linear(2, 1), mlp(1, 16, 2))}
+    error = {
+        bent: fit(Autoencoder(*net, pixels=2, latents=1).double(), x, 1500, 1e-2).error(x).mean().item()
+        for bent, net in nets.items()
+    }
+    least = pca.eigen(x, 1).error_by_rank[1].item()
+    assert error["encoder"] >= least - 1e-9 and error["decoder"] < 0.1 * least
+
+
+@pytest.mark.equation("eq-autoencoders-saddle", oracle="automatic second derivatives")
+@pytest.mark.parametrize("chosen", [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)])
+def test_each_choice_of_eigenvectors_is_a_level_point_and_only_the_first_ones_are_no_saddle(chosen):
+    x = torch.randn(40, 4, generator=generator(), dtype=torch.float64) * torch.tensor([2.0, 1.5, 1.0, 0.5])
+    basis = pca.eigen(x, 4)
+    x, U = x - basis.mean, basis.components[:, list(chosen)]
+    A = torch.tensor([[1.5, 0.4], [-0.3, 0.8]], dtype=torch.float64)
+    start = torch.cat([(A @ U.T).flatten(), (U @ torch.linalg.inv(A)).flatten()])
+
+    def loss(weights):
+        W, V = weights[:8].view(2, 4), weights[8:].view(4, 2)
+        return ((x - x @ W.T @ V.T) ** 2).sum(1).mean()
+
+    dropped = sum(basis.variances[j].item() for j in range(4) if j not in chosen)
+    assert loss(start).item() == pytest.approx(dropped)
+    assert torch.autograd.functional.jacobian(loss, start).abs().max() < 1e-9
+    least = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, start))[0].item()
+    assert least > -1e-9 if chosen == (0, 1) else least < -0.05
 
 
 @pytest.mark.equation("eq-autoencoders-angles", oracle="another library: scipy")
@@ -123,6 +203,16 @@ def test_an_error_is_summed_over_pixels_and_the_loss_averaged_over_images():
     image = np.tanh(code @ W[4].T + W[5]) @ W[6].T + W[7]
     errors = ((x.numpy() - image) ** 2).sum(1)
     assert np.allclose(model.error(x).detach(), errors) and model.loss(x)["loss"].item() == pytest.approx(errors.mean())
+
+
+@pytest.mark.equation("eq-autoencoders-mean", oracle="numeric minimization")
+def test_the_best_decoder_of_a_code_answers_with_the_mean_of_all_that_share_it():
+    x, code = torch.randn(12, 3, generator=generator(), dtype=torch.float64).numpy(), np.array([0, 1, 2, 1] * 3)
+    best = optimize.minimize(lambda table: ((x - table.reshape(3, 3)[code]) ** 2).sum(1).mean(), np.zeros(9))
+    means = np.stack([x[code == z].mean(0) for z in range(3)])
+    assert np.allclose(best.x.reshape(3, 3), means, atol=1e-5)
+    left = sum((code == z).mean() * x[code == z].var(0).sum() for z in range(3))
+    assert best.fun == pytest.approx(left, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +285,7 @@ def test_creatures_come_in_turn_and_differ_in_two_things():
     assert pca.svd(x, 3).explained[1] > 0.9 and pca.svd(x, 3).explained[0] < 0.75
 
 
+@pytest.mark.equation("eq-autoencoders-list", oracle="each point, looked up")
 def test_a_list_codes_any_finite_set_in_one_number_without_loss_and_nothing_else():
     x = torch.rand(500, 64, generator=generator())
     code = Lookup(x)
@@ -228,6 +319,21 @@ def test_a_continuous_code_of_one_number_fails_somewhere_on_the_circle_by_at_lea
 def test_a_code_that_jumps_has_no_clash_and_says_so():
     with pytest.raises(ValueError, match=r"the code jumps by 3\.14 at angle .* not continuous"):
         antipodal_clash(lambda x: torch.atan2(x[:, 1:], x[:, :1]))
+
+
+@pytest.mark.equation("eq-autoencoders-hole", oracle="a fine walk between two codes")
+@pytest.mark.parametrize("latents", [1, 2])
+def test_on_every_way_from_one_kind_to_another_a_decoder_passes_half_their_gap_from_all_data(creature_models, latents):
+    model, x, labels = creature_models[latents]
+    alive, rest = x[labels < 2], x[labels >= 2]
+    gap = torch.cdist(alive, rest).min()
+    start, end = model.encode(alive[:1]), model.encode(rest[:1])
+    bow = torch.randn(1, latents, generator=generator())  # a way need not be straight
+    t = torch.linspace(0, 1, 5001)[:, None]
+    walk = model.decode(start + t * (end - start) + 4 * t * (1 - t) * bow).detach()
+    assert torch.cdist(walk[:1], alive).min() < torch.cdist(walk[:1], rest).min()
+    assert torch.cdist(walk[-1:], alive).min() > torch.cdist(walk[-1:], rest).min()
+    assert torch.cdist(walk, x).amin(1).max() >= gap / 2 - 0.01  # a walk of steps, not quite the whole way
 
 
 # What codes are good for
