@@ -37,7 +37,7 @@ class Normal:
         generator: Generator | None = None,
         shape: tuple[int, ...] = (),
     ) -> Float[Tensor, "*shape dim"]:
-        """Draw mu + sigma * eps, differentiable in mu and log_sigma.
+        """Draw mu + sigma * eps, differentiable in mu and log_sigma (eq-vae-pathwise-gradient).
 
         `shape` is put before the batch: shape=(k,) draws k times for each data point.
         Equation eq-vae-reparameterization.

@@ -37,7 +37,10 @@ class ConjugateGaussian:
         return Normal(x / (1 + self.c), torch.full_like(x, 0.5 * log(self.c / (1 + self.c))))
 
     def elbo(self, x: Float[Tensor, "*batch dim"], q: Normal) -> Float[Tensor, "*batch"]:
-        """E_q log p(x | z) - KL(q || p(z)) in nats, both terms in closed form."""
+        """E_q log p(x | z) - KL(q || p(z)) in nats, both terms in closed form.
+
+        Below the evidence for every q (eq-vae-jensen), by KL(q || p(z | x)) (eq-vae-gap).
+        """
         expected = self.likelihood(q.mu).log_prob(x) - 0.5 * (2 * q.log_sigma).exp().sum(-1) / self.c
         return expected - q.kl_to_standard()
 
@@ -86,7 +89,10 @@ class ProbabilisticPCA:
         return MultivariateNormal(mean, precision_matrix=self.precision)
 
     def best_diagonal(self, x: Float[Tensor, "*batch pixels"]) -> Normal:
-        """The diagonal Gaussian nearest to p(z | x) in KL(q || p): the posterior's mean, variances 1 / diag(precision)."""
+        """The diagonal Gaussian nearest to p(z | x) in KL(q || p): the posterior's mean, variances 1 / diag(precision).
+
+        Its ELBO lacks half of sum log diag(precision) - log det(precision) to the evidence, whatever x (eq-vae-linear-gap).
+        """
         mean = self.posterior(x).mean
         return Normal(mean, (-0.5 * self.precision.diagonal().log()).expand_as(mean))
 
@@ -185,5 +191,5 @@ class DiscreteJoint:
         return Categorical(self.table[:, x].T.log())
 
     def elbo(self, x: Int[Tensor, " batch"], q: Categorical) -> Float[Tensor, " batch"]:
-        """E_q[log p(x, z) - log q(z)] in nats."""
+        """E_q[log p(x, z) - log q(z)] in nats: below the evidence (eq-vae-jensen) by KL(q || p(z | x)) (eq-vae-gap)."""
         return (q.probabilities * self.table[:, x].T.log()).sum(-1) + q.entropy()

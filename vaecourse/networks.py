@@ -24,8 +24,9 @@ class GaussianNetwork(nn.Module):
     """A network whose output is a Gaussian, N(mu(x), sigma^2).
 
     `log_sigma` says where the standard deviation comes from:
-    a number, fixed (a decoder with variance c has log_sigma = log(c) / 2); an `nn.Parameter`, one learned value shared by
-    all inputs (a scalar, or one per output); None, the second half of the network's outputs, so that each input has its own.
+    a number, fixed (a decoder with variance c has log_sigma = log(c) / 2; eq-vae-constant-c); an `nn.Parameter`, one learned
+    value shared by all inputs (a scalar, which settles at eq-vae-optimal-c, or one per output); None, the second half of the
+    network's outputs, so that each input has its own.
     """
 
     def __init__(self, net: nn.Module, log_sigma: float | nn.Parameter | None = None):

@@ -23,7 +23,7 @@ class ELBO:
     """-E_q log p(x | z): what the reconstruction costs."""
 
     rate: Float[Tensor, "*batch"]
-    """KL(q(z | x) || p(z)): what the code costs."""
+    """KL(q(z | x) || p(z)): what the code costs. Its mean over the data splits in two (eq-vae-rate-split)."""
 
     @property
     def value(self) -> Float[Tensor, "*batch"]:
@@ -85,7 +85,8 @@ class VAE(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """The estimator L^A of the bound: log p(x, z) - log q(z | x), all of it from draws (eq-vae-estimator-a).
 
-        Kingma and Welling (2014), equation 6. Nats per image.
+        Kingma and Welling (2014), equation 6. Nats per image. Its gradient may vary less than that of L^B, as in
+        eq-vae-variance-example, or more.
         """
         return self.log_weights(x, generator, samples).mean(0)
 
@@ -103,7 +104,8 @@ class VAE(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """log of the mean of k importance weights: a lower bound that rises to log p(x) with k (eq-vae-iwae).
 
-        Burda, Grosse and Salakhutdinov (2016), equation 8. Nats per image; k = 1 is the estimator L^A.
+        Burda, Grosse and Salakhutdinov (2016), equation 8; the order in k is eq-vae-iwae-order. Nats per image; k = 1 is the
+        estimator L^A.
         """
         return self.log_weights(x, generator, k).logsumexp(0) - log(k)
 

@@ -7,7 +7,7 @@ images that the encoder would give this code, which is
     L_G = E[-log q(z | x_G)] + KL(p_G || p_data) + H(p_G) + E_p(z) log q(z),
 
 q(z) being the encoder's aggregate. The first term is a cost in codes, the second is read off the critic, the third is left
-out (to make it small would sharpen modes), and the last does not depend on G (eq-avae-generator-loss).
+out (to make it small would sharpen modes), and the last does not depend on G.
 """
 
 import torch
@@ -22,6 +22,9 @@ from vaecourse.vae import VAE
 
 class AVAE(nn.Module):
     """The four networks. E, D and G minimize one sum, L_vae + weight * L_G; the critic has its own loss.
+
+    L_G is eq-avae-generator-loss. The mean rate in L_vae is information, and the aggregate's distance from the prior
+    (eq-avae-information-split).
 
     generator: (batch, latents + noise) -> (batch, pixels), `noise` being the width of z_a. Who learns from what follows from
     the sum: D from L_vae, G from L_G, and E from L_vae and from the cost of codes in L_G, which asks it to find again the code

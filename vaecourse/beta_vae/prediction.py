@@ -17,7 +17,7 @@ def interval_accuracy(codes: Float[Tensor, "n latents"], values: Int[Tensor, " n
     """The best balanced accuracy of predicting the value (0, 1, ...) by the interval in which a latent lies.
 
     Exact, for as many intervals as values, each with the value that is best: by dynamic programming over the sorted codes.
-    Guessing scores 1 / values.
+    Guessing scores 1 / values. Equation eq-beta_vae-interval-accuracy.
     """
     count = int(values.max()) + 1
     ordered, order = codes.sort(dim=0)

@@ -34,8 +34,9 @@ def alpha_beta_divergence(
         log of int q^(a+b) / (b (a+b)) + log of int p^(a+b) / (a (a+b)) - log of int q^a p^b / (a b)
 
     Neither density need be normalized. Zero if and only if they are proportional. At b = 0 it is KL(Q || P) / a^2 with
-    Q and P proportional to q^a and p^a, at a = 0 KL(P || Q) / b^2 with the powers b. Regli and Silva (2018); Cichocki,
-    Cruces and Amari (2011).
+    Q and P proportional to q^a and p^a, at a = 0 KL(P || Q) / b^2 with the powers b (eq-fvi-alpha-beta-limits). Where
+    a + b = 1 it is Renyi's divergence over a (eq-fvi-alpha-beta-renyi). Regli and Silva (2018); Cichocki, Cruces and Amari
+    (2011).
 
     Raises ValueError unless alpha + beta > 0.
     """
@@ -62,7 +63,8 @@ def alpha_beta_loss(
 ) -> Float[Tensor, "*batch"]:
     """The divergence from q to p(z|x) by draws from q, to be minimized; the total derivative along the draws.
 
-    log of int q^a p^b = log E_q q^(a-1) p^b. The logarithms of means make it biased, the more the fewer the draws.
+    log of int q^a p^b = log E_q q^(a-1) p^b (eq-fvi-alpha-beta-loss). The logarithms of means make it biased, the more the
+    fewer the draws.
     """
     log_p, log_q = log_densities(log_joint, q, draw(q, draws, generator))
     return alpha_beta_divergence(alpha, beta, log_q, log_p, -log_q - log(draws))

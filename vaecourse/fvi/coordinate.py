@@ -27,7 +27,8 @@ def power_mean_update(
 ) -> Float[Tensor, " _"]:
     """log of q_j proportional to (E_{q_-j} (p / q_-j)^s)^(1/s); at s = 0 exp E_{q_-j} log p (eq-fvi-cavi).
 
-    s = 1 - alpha minimizes D_alpha(q || p) in the factor j (class F1); s = alpha is the report's line for class F0.
+    s = 1 - alpha minimizes D_alpha(q || p) in the factor j (class F1); s = alpha is the report's line for class F0
+    (eq-fvi-cavi-classes).
     """
     others = [torch.zeros_like(log_q) if k == j else log_q for k, log_q in enumerate(log_factors)]
     log_rest = product(others)

@@ -36,6 +36,7 @@ def mean_field_variance(alpha: float, rho: float) -> float:
     """The variance of the best diagonal Gaussian on `TiltedGaussian(rho)` under D_alpha(q || p) (eq-fvi-tilted-variance).
 
     v = (1 - 2a + sqrt(1 - 4a (1 - a) rho^2)) / (2 (1 - a)): 1 - rho^2 at a = 1, 1 at a = 0, 1 - |rho| as a grows without end.
+    A divergence that is its own dual finds sqrt(1 - rho^2), as a = 1/2 does (eq-fvi-tilted-self-dual).
     Derived from the closed form of D_alpha. Raises ValueError for |rho| >= 1 or an alpha that is NaN or -inf.
     """
     if not -1 < rho < 1:

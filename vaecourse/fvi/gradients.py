@@ -93,8 +93,8 @@ def score_function(
 ) -> Float[Tensor, "*batch"]:
     """L_f from draws, with gradient E_q[f'(1 / w) grad log q]; discrete q, too (eq-fvi-score).
 
-    f'(1 / w) = f*(w) - w f*'(w); f*(w) alone is right for f* = -log only. Parameters of log_joint get their gradient, too.
-    For alpha > 1 the coefficient explodes where w is small, and may overflow: go along the draws there.
+    f'(1 / w) = f*(w) - w f*'(w); f*(w) alone is right for f* = -log only (eq-fvi-score-forms). Parameters of log_joint get
+    their gradient, too. For alpha > 1 the coefficient explodes where w is small, and may overflow: go along the draws there.
     Wan, Li and Hovakimyan (2020).
     """
     log_p, log_q = log_densities(log_joint, q, draw(q, draws, generator).detach())

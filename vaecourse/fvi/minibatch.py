@@ -25,7 +25,8 @@ def scaled_log_joint(
     """log p(z) + N / M sum over the batch of log p(x_m | z), in nats (eq-fvi-minibatch).
 
     log_likelihood has one column a point of the batch, n is the number of all. It is the likelihood averaged geometrically
-    over the batch, to the power n (Li and Turner, 2016). Raises ValueError for an empty batch or n < M.
+    over the batch, to the power n (Li and Turner, 2016). Bounds that are not linear in it see a tilted joint
+    (eq-fvi-minibatch-bias). Raises ValueError for an empty batch or n < M.
     """
     _check(log_likelihood, n)
     return log_prior + n * log_likelihood.mean(-1)

@@ -104,7 +104,8 @@ class EMACodebook(Codebook):
     """A codebook that learns by moving averages: e = m / N, the mean of the vectors a code was given of late (eq-vq_vae-ema).
 
     N counts a code's vectors, m sums them up; both forget by `decay` a step. They start at N = 1, m = e, so that a code that
-    nobody has used yet stays where it is. Averages take the place of the codebook loss: there is none.
+    nobody has used yet stays where it is. Averages take the place of the codebook loss: there is none. With decay = 0 and one
+    batch for ever, a step is one of K-means (eq-vq_vae-kmeans).
 
     A code with N < `revive_below` is dead, and moves to a vector of the batch at hand (eq-vq_vae-revival). N tends to the
     number of vectors a step that choose the code; a code just revived is dead again after log(1 / revive_below) / (1 - decay)
