@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize
+from scipy import integrate, optimize, stats
 from sklearn import decomposition
 from torch import Tensor
 
@@ -161,6 +161,70 @@ def test_no_line_fits_a_spiral_though_one_number_tells_its_points():
 
 
 # Probabilistic PCA
+
+
+@pytest.fixture
+def tilted() -> ProbabilisticPCA:
+    """Three pixels, one latent: small enough to integrate over the latent."""
+    return ProbabilisticPCA(torch.tensor([[1.2], [-0.5], [0.3]]).double(), torch.tensor([0.1, 0.4, -0.2]).double(), 0.3)
+
+
+def joint(model: ProbabilisticPCA, z: float, x: Tensor) -> float:
+    return stats.norm.pdf(z) * stats.norm.pdf(x, model.m + model.W[:, 0] * z, model.c**0.5).prod()
+
+
+@pytest.mark.equation("eq-pca-evidence", oracle="quadrature over the latent")
+@pytest.mark.equation("eq-pca-posterior", oracle="quadrature over the latent")
+@pytest.mark.parametrize("x", [[0.0, 0.0, 0.0], [1.5, -1.0, 0.2], [-2.0, 1.0, 1.0]])
+def test_evidence_and_posterior_of_probabilistic_pca_are_the_integrals_of_the_joint(tilted, x):
+    x = torch.tensor(x).double()
+    moments = [integrate.quad(lambda z, r=r: z**r * joint(tilted, z, x), -10, 10, epsabs=1e-13)[0] for r in range(3)]
+    assert tilted.evidence(x).item() == pytest.approx(np.log(moments[0]), abs=1e-8)
+    posterior, mean = tilted.posterior(x[None]), moments[1] / moments[0]
+    M = (tilted.W.T @ tilted.W).item() + tilted.c
+    assert posterior.mean.item() == pytest.approx(mean, abs=1e-8)
+    assert mean == pytest.approx((tilted.W.T @ (x - tilted.m)).item() / M, abs=1e-8)
+    assert moments[2] / moments[0] - mean**2 == pytest.approx(tilted.c / M, abs=1e-8)
+
+
+@pytest.mark.equation("eq-pca-likeliest", oracle="a numeric search over W and c")
+def test_no_model_is_likelier_than_the_fit_in_closed_form():
+    x = table(40, 3)
+    own, identity = (x - x.mean(0)).numpy(), np.eye(3)
+
+    def negative(weights):
+        W, c = weights[:3, None], np.exp(weights[3])
+        return -stats.multivariate_normal(np.zeros(3), W @ W.T + c * identity).logpdf(own).mean()
+
+    found = optimize.minimize(negative, [1, 1, 1, 0], method="BFGS", options={"gtol": 1e-9}).x
+    best = ProbabilisticPCA.fit(x, 1)
+    assert best.c == pytest.approx(np.exp(found[3]), rel=1e-4)
+    assert np.allclose(best.W @ best.W.T, np.outer(found[:3], found[:3]), atol=1e-3)
+    assert best.evidence(x).mean().item() == pytest.approx(-negative(found), abs=1e-8)
+
+
+@pytest.mark.equation("eq-pca-best-evidence", oracle="scipy's multivariate normal")
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_the_greatest_evidence_follows_from_the_eigenvalues_alone(k):
+    x = table()
+    model, variances = ProbabilisticPCA.fit(x, k), pca.svd(x, 7).variances
+    covariance = (model.W @ model.W.T + model.c * torch.eye(7)).numpy()
+    measured = stats.multivariate_normal(model.m.numpy(), covariance).logpdf(x.numpy()).mean()
+    formula = -0.5 * (7 * np.log(2 * pi) + variances[:k].log().sum() + (7 - k) * np.log(model.c) + 7)
+    assert measured == pytest.approx(formula.item(), abs=1e-9)
+
+
+@pytest.mark.equation("eq-pca-shrinkage", oracle="the joint Gaussian conditioned on x")
+def test_the_posterior_mean_decodes_to_a_projection_with_each_component_shrunk():
+    x = table()
+    model, basis = ProbabilisticPCA.fit(x, 3), pca.svd(x, 3)
+    shrink = 1 - model.c / basis.variances[:3]
+    WW, own = (model.W @ model.W.T).numpy(), (x - x.mean(0)).numpy()
+    conditioned = own @ np.linalg.solve(WW + model.c * np.eye(7), WW)
+    assert np.allclose(conditioned, (basis.encode(x) * shrink) @ basis.components.T, atol=1e-10)
+    assert np.allclose(conditioned, model.posterior(x).mean @ model.W.T, atol=1e-10)
+    certain = ProbabilisticPCA(basis.components * basis.variances[:3].sqrt(), x.mean(0), 1e-10)
+    assert torch.allclose(certain.posterior(x).mean @ certain.W.T + certain.m, basis.reconstruct(x), atol=1e-6)
 
 
 @pytest.mark.equation("eq-pca-em", oracle="closed form of the maximum")
