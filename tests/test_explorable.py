@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from vaecourse import explorable, vae
+from vaecourse.explorable.latent_plane import LatentPlane
 from vaecourse.networks import BernoulliNetwork, mlp
 
 ALT = 'The latent plane of a test; the second dot is "b" & the first is <a>.'
@@ -143,7 +144,7 @@ def test_what_cannot_be_drawn_is_refused(settings, message):
 def test_labels_that_do_not_match_are_refused(n, labels, message):
     codes = torch.zeros(n, 2) if n else None
     with pytest.raises(ValueError, match=message):
-        explorable.LatentPlane(model(), (28, 28), ALT, codes, torch.tensor(list(labels)), reach=3.0)
+        LatentPlane(model(), (28, 28), ALT, codes, torch.tensor(list(labels)), reach=3.0)
 
 
 # What the browser makes of it

@@ -63,9 +63,9 @@ def test_the_notebook_is_shipped_run_from_top_to_bottom_without_errors_or_warnin
 
 
 @every_lab
-def test_every_live_figure_is_shipped_as_it_starts_with_a_text_for_those_who_cannot_see_it(source):
+def test_every_figure_that_moves_is_shipped_as_it_starts_with_a_text_for_those_who_cannot_see_it(source):
     for cell in _shipped(source).cells:
-        if "live.figure(" in cell.source:
+        if "explorable.figure(" in cell.source:
             figure = cell.outputs[-1]
             assert "image/png" in figure.data
             assert len(figure.metadata["image/png"]["alt"]) > 40
@@ -79,7 +79,7 @@ def test_the_sections_take_45_minutes_and_each_predicts_before_it_discusses(sour
     for title, text in sections.items():
         if not title.endswith("minutes") or title.startswith("0."):
             continue
-        anatomy = ("**Predict", "live.figure(", "# NBVAL_CHECK_OUTPUT", "<b>What happened", "**Discuss.")
+        anatomy = ("**Predict", "explorable.figure(", "# NBVAL_CHECK_OUTPUT", "<b>What happened", "**Discuss.")
         steps = [text.find(step) for step in anatomy]
         assert -1 not in steps, title
         assert steps == sorted(steps), title
@@ -96,7 +96,7 @@ def test_the_plan_on_top_is_the_plan_below(source):
 
 BEFORE = """
 import socket
-from vaecourse import live
+from vaecourse import explorable
 
 def only_this_machine(connect):
     def checked(self, address):
@@ -115,7 +115,7 @@ def recorded(figure):
         shown.append((draw.__name__, calls, controls))
     return record
 
-live.figure = recorded(live.figure)
+explorable.figure = recorded(explorable.figure)
 """
 
 AFTER = """
@@ -147,5 +147,5 @@ def test_the_lab_runs_without_a_network_and_every_control_redraws_at_its_ends_an
     build_labs.execute(notebook)
     for cell in notebook.cells:
         assert not [output for output in cell.get("outputs", []) if output.get("name") == "stderr"], cell.source
-    live_figures = sum(cell.source.count("live.figure(\n") for cell in build_labs.convert(source).cells)
-    assert f"{live_figures} figures moved" in notebook.cells[-1].outputs[-1].text
+    moving = sum(cell.source.count("explorable.figure(\n") for cell in build_labs.convert(source).cells)
+    assert f"{moving} figures moved" in notebook.cells[-1].outputs[-1].text

@@ -13,7 +13,7 @@ CHAPTERS = [
     *("pca", "autoencoders", "elbo", "cavi", "gradients", "fvi", "vae", "regularizers", "priors", "beta_vae", "vq_vae"),
     *("vq_vae2", "avae", "vaebm"),
 ]
-SHOWING = ["explorable", "experiments", "results", "live", "grading"]  # they show chapters, and no chapter needs them
+SHOWING = ["explorable", "experiments", "results", "grading"]  # they show chapters, and no chapter needs them
 
 
 def modules() -> dict[str, set[str]]:

@@ -37,7 +37,6 @@ __all__ = [  # noqa: RUF022 (by floors)
     "vaebm",
     # what shows them
     "explorable",
-    "live",
     "results",
 ]
 

@@ -1,5 +1,5 @@
 // A latent plane in a page: the point is dragged, and the decoder, its weights in the page, draws the image at the point.
-// No kernel, no network. Needs nothing but the elements that explorable.py writes.
+// No kernel, no network. Needs nothing but the elements that latent_plane.py writes.
 (() => {
   const minus = (value) => value.toFixed(2).replace("-", "\u2212");
 

@@ -1,6 +1,6 @@
-"""Figures a reader can move, with no kernel and no network: in the built book, from a file, and in a notebook.
+"""A plane of latents to drag a point over, with no kernel and no network, in a page, from a file, and in a notebook.
 
-What a figure needs is in its own HTML, the script (explorable.js), the style (explorable.css) and the decoder's weights
+What it needs is in its own HTML, the script (latent_plane.js), the style (latent_plane.css) and the decoder's weights
 included. Where HTML cannot be shown, on paper, there is a still.
 """
 
@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from vaecourse import figures
+from vaecourse.explorable.alternative import check_alt
 from vaecourse.networks import BernoulliNetwork
 from vaecourse.vae import VAE
 
@@ -47,11 +48,7 @@ class LatentPlane:
     """What `latent_plane` returns: HTML for a page, a PNG for paper."""
 
     def __init__(self, vae, shape, alt, codes, labels, reach):
-        if not alt.strip():
-            raise ValueError(
-                "alt is missing: say in a sentence or two what the plane shows, for a reader who cannot see it, for instance "
-                '"The latent plane of a VAE trained on digits; ones lie at the lower right, zeros at the top."'
-            )
+        check_alt(alt, "the plane")
         if vae.latents != 2:
             raise ValueError(f"a plane has 2 latents, this model has {vae.latents}")
         if prod(shape) != vae.pixels:
@@ -100,14 +97,14 @@ class LatentPlane:
             )
 
     def _repr_html_(self) -> str:
-        package = files("vaecourse")
+        package = files("vaecourse.explorable")
         height, width = self.shape
         widths = " ".join(str(w) for w in [2, *(len(bias) for _, bias in self.layers)])
         z = self.start
         return f"""\
 <div class="latent-plane" role="group" aria-label="{escape(self.alt)}" data-reach="{self.reach:g}" data-z="{z[0]:g} {z[1]:g}" \
 data-widths="{widths}" data-weights="{b64encode(self.weights).decode()}">
-<style>{(package / "explorable.css").read_text("utf-8")}</style>
+<style>{(package / "latent_plane.css").read_text("utf-8")}</style>
 {self._plane()}
 <div class="aside">
 <canvas width="{width}" height="{height}" role="img" aria-label="The image decoded at the point"></canvas>
@@ -115,7 +112,7 @@ data-widths="{widths}" data-weights="{b64encode(self.weights).decode()}">
 {self._legend()}
 </div>
 <p>Drag the point, or focus the plane and use the arrow keys (with Shift: larger steps).</p>
-<script>{(package / "explorable.js").read_text("utf-8")}</script>
+<script>{(package / "latent_plane.js").read_text("utf-8")}</script>
 </div>"""
 
     def _repr_png_(self) -> bytes:

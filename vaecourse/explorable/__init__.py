@@ -1,0 +1,13 @@
+"""Figures a reader can move: in a notebook, in the built book with no kernel and no network, and still on paper.
+
+- `figure(draw, alt, **controls)`: a Matplotlib figure over a few controls. In a notebook it is drawn anew as a control
+  moves; in a page of the book all its states are drawn when the book is built.
+- `latent_plane(vae, shape, alt, ...)`: a plane to drag a point over, and the image that a decoder, run in the page, makes.
+
+`alt` says in words what there is to see, and is required.
+"""
+
+from vaecourse.explorable.figure import figure
+from vaecourse.explorable.latent_plane import latent_plane
+
+__all__ = ["figure", "latent_plane"]
