@@ -59,6 +59,55 @@ def test_sixteen_components_keep_84_9_percent_of_the_digits_variance():
     assert pca.svd(images, 16).explained[15].item() == pytest.approx(0.849, abs=5e-4)
 
 
+@pytest.mark.equation("eq-pca-turn", oracle="numeric search over the angle of numpy's projections")
+def test_a_line_that_turns_loses_two_less_the_sine_of_twice_its_angle_and_least_along_the_first_eigenvector():
+    square = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]]) @ np.linalg.cholesky([[2, 1], [1, 2]]).T
+    assert np.allclose(square.T @ square / 4, [[2, 1], [1, 2]])
+
+    def lost(angle):
+        u = np.array([np.cos(angle), np.sin(angle)])
+        return ((square - np.outer(square @ u, u)) ** 2).sum(1).mean()
+
+    angles = np.linspace(0, pi, 19)
+    assert np.allclose([lost(angle) for angle in angles], 2 - np.sin(2 * angles))
+    best = optimize.minimize_scalar(lost, bounds=(0, pi), method="bounded", options={"xatol": 1e-9})
+    first = pca.eigen(torch.from_numpy(square), 1)
+    assert best.x == pytest.approx(pi / 4, abs=1e-6)
+    assert np.allclose(first.components[:, 0], 0.5**0.5) and first.variances.tolist() == pytest.approx([3, 1])
+    slope = np.linalg.lstsq(square[:, :1], square[:, 1])[0].item()  # of a regression line, which minimizes something else
+    assert slope == pytest.approx(0.5) and lost(np.arctan(slope)) == pytest.approx(1.2)
+
+
+@pytest.mark.equation("eq-pca-kept", oracle="independent code: the error measured on the data")
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_what_a_projection_keeps_and_what_it_loses_add_up_to_the_variance(k):
+    x = table()
+    U, _ = torch.linalg.qr(torch.randn(7, k, generator=generator(k), dtype=torch.float64))
+    own = (x - x.mean(0)).numpy()
+    C, P = np.cov(own.T, bias=True), (U @ U.T).numpy()
+    lost = ((own - own @ P) ** 2).sum(1).mean()
+    assert lost == pytest.approx(np.trace(C) - np.trace(U.numpy().T @ C @ U.numpy()), abs=1e-10)
+    assert pca.PCA(x.mean(0), U, torch.ones(7)).error(x).mean().item() == pytest.approx(lost, abs=1e-10)
+
+
+@pytest.mark.equation("eq-pca-uncorrelated", oracle="another library: numpy's covariance")
+@pytest.mark.parametrize("method", METHODS)
+def test_the_covariance_of_the_codes_is_diagonal_and_holds_the_eigenvalues(method, digits):
+    basis = method(digits, 16)
+    covariance = np.cov(basis.encode(digits).numpy().T, bias=True)
+    assert np.allclose(covariance, np.diag(basis.variances[:16]), atol=1e-10)
+
+
+@pytest.mark.equation("eq-pca-denoise", oracle="enumeration of noise of 2 n values with covariance s^2 I")
+@pytest.mark.parametrize("k", [1, 4, 7])
+def test_k_components_of_a_noisy_image_miss_the_clean_one_by_what_they_drop_and_k_times_the_noise(k):
+    x, s = table(), 0.6
+    basis = pca.svd(x, k)
+    corners = s * 7**0.5 * torch.cat([torch.eye(7), -torch.eye(7)]).double()
+    missed = ((basis.reconstruct(x[:, None] + corners) - x[:, None]) ** 2).sum(-1).mean()
+    assert missed.item() == pytest.approx((basis.error_by_rank[k] + k * s**2).item(), abs=1e-10)
+
+
 @pytest.mark.equation("eq-pca-dropped", oracle="independent code: the error measured on the data")
 @pytest.mark.equation("eq-pca-error", oracle="another library: numpy's least squares")
 @pytest.mark.parametrize("method", METHODS)
@@ -187,7 +236,7 @@ def test_evidence_and_posterior_of_probabilistic_pca_are_the_integrals_of_the_jo
     assert moments[2] / moments[0] - mean**2 == pytest.approx(tilted.c / M, abs=1e-8)
 
 
-@pytest.mark.equation("eq-pca-likeliest", oracle="a numeric search over W and c")
+@pytest.mark.equation("eq-pca-likeliest", oracle="numeric search over W and c")
 def test_no_model_is_likelier_than_the_fit_in_closed_form():
     x = table(40, 3)
     own, identity = (x - x.mean(0)).numpy(), np.eye(3)
@@ -203,7 +252,7 @@ def test_no_model_is_likelier_than_the_fit_in_closed_form():
     assert best.evidence(x).mean().item() == pytest.approx(-negative(found), abs=1e-8)
 
 
-@pytest.mark.equation("eq-pca-best-evidence", oracle="scipy's multivariate normal")
+@pytest.mark.equation("eq-pca-best-evidence", oracle="another library: scipy's multivariate normal")
 @pytest.mark.parametrize("k", [1, 3, 6])
 def test_the_greatest_evidence_follows_from_the_eigenvalues_alone(k):
     x = table()
@@ -214,7 +263,7 @@ def test_the_greatest_evidence_follows_from_the_eigenvalues_alone(k):
     assert measured == pytest.approx(formula.item(), abs=1e-9)
 
 
-@pytest.mark.equation("eq-pca-shrinkage", oracle="the joint Gaussian conditioned on x")
+@pytest.mark.equation("eq-pca-shrinkage", oracle="closed form of the joint Gaussian conditioned on x")
 def test_the_posterior_mean_decodes_to_a_projection_with_each_component_shrunk():
     x = table()
     model, basis = ProbabilisticPCA.fit(x, 3), pca.svd(x, 3)

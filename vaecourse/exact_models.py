@@ -47,7 +47,7 @@ class ConjugateGaussian:
 
 @dataclass(frozen=True)
 class ProbabilisticPCA:
-    """z ~ N(0, I), x | z ~ N(W z + m, c I): a linear decoder (Tipping and Bishop, 1999).
+    """z ~ N(0, I), x | z ~ N(W z + m, c I): a linear decoder (eq-pca-model; Tipping and Bishop, 1999).
 
     Shapes: W (pixels, latents), m (pixels,). A VAE with this decoder and a linear encoder of diagonal covariance has a gap
     that is known exactly.
@@ -59,7 +59,10 @@ class ProbabilisticPCA:
 
     @classmethod
     def fit(cls, x: Float[Tensor, "n pixels"], latents: int) -> "ProbabilisticPCA":
-        """The maximum-likelihood model of the data x, by eigenvectors of its covariance; needs latents < pixels."""
+        """The maximum-likelihood model of the data x, by eigenvectors of its covariance; needs latents < pixels.
+
+        Equation eq-pca-likeliest; the evidence that it reaches is eq-pca-best-evidence.
+        """
         if not 0 < latents < x.shape[1]:
             raise ValueError(f"latents must lie between 1 and {x.shape[1] - 1}, one less than the pixels; got {latents}")
         m = x.mean(0)
@@ -79,12 +82,15 @@ class ProbabilisticPCA:
         return Normal(mean, torch.full_like(mean, 0.5 * log(self.c)))
 
     def evidence(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch"]:
-        """log p(x) = log N(x; m, W W' + c I) in nats."""
+        """log p(x) = log N(x; m, W W' + c I) in nats (eq-pca-evidence)."""
         covariance = self.W @ self.W.T + self.c * torch.eye(len(self.m), dtype=self.W.dtype)
         return MultivariateNormal(self.m, covariance).log_prob(x)
 
     def posterior(self, x: Float[Tensor, "*batch pixels"]) -> MultivariateNormal:
-        """p(z | x): mean precision^-1 W'(x - m) / c, covariance precision^-1."""
+        """p(z | x): mean precision^-1 W'(x - m) / c, covariance precision^-1 (eq-pca-posterior).
+
+        Of the likeliest model, the mean decodes to PCA's reconstruction, each component shrunk (eq-pca-shrinkage).
+        """
         mean = torch.linalg.solve(self.precision, self.W.T @ (x - self.m)[..., None] / self.c)[..., 0]
         return MultivariateNormal(mean, precision_matrix=self.precision)
 

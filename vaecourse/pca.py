@@ -28,7 +28,7 @@ class PCA:
     variances: Float[Tensor, " directions"]
 
     def encode(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch components"]:
-        """z = U'(x - m) (eq-pca-encoder)."""
+        """z = U'(x - m) (eq-pca-encoder): uncorrelated over the data of the fit, not independent (eq-pca-uncorrelated)."""
         return (x - self.mean) @ self.components
 
     def decode(self, z: Float[Tensor, "*batch components"]) -> Float[Tensor, "*batch pixels"]:
@@ -36,11 +36,14 @@ class PCA:
         return z @ self.components.T + self.mean
 
     def reconstruct(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch pixels"]:
-        """The orthogonal projection onto the subspace, U U'(x - m) + m."""
+        """The orthogonal projection onto the subspace, U U'(x - m) + m; what it does to noise is eq-pca-denoise."""
         return self.decode(self.encode(x))
 
     def error(self, x: Float[Tensor, "n pixels"]) -> Float[Tensor, " n"]:
-        """|x - reconstruction|^2 for each data point (eq-pca-error)."""
+        """|x - reconstruction|^2 for each data point (eq-pca-error).
+
+        Its mean over the data is the variance that the components do not keep (eq-pca-kept, eq-pca-turn).
+        """
         return ((x - self.reconstruct(x)) ** 2).sum(-1)
 
     def truncated(self, components: int) -> "PCA":
@@ -85,9 +88,9 @@ def _upright(U: Float[Tensor, "pixels components"]) -> Float[Tensor, "pixels com
 
 
 def eigen(x: Float[Tensor, "n pixels"], components: int) -> PCA:
-    """Principal components as eigenvectors of the covariance (1/n) sum (x - m)(x - m)', largest eigenvalues first.
+    """Principal components as eigenvectors of the covariance (1/N) sum (x - m)(x - m)', largest eigenvalues first.
 
-    Time n pixels^2 + pixels^3. Equation eq-pca-eigenvectors; Pearson (1901), Hotelling (1933).
+    N data points take time N pixels^2 + pixels^3. Equation eq-pca-eigenvectors; Pearson (1901), Hotelling (1933).
     Raises ValueError or TypeError for data that are not finite rows of floats, or too many components.
     """
     m, centered = _centered(x, components)
@@ -96,7 +99,7 @@ def eigen(x: Float[Tensor, "n pixels"], components: int) -> PCA:
 
 
 def svd(x: Float[Tensor, "n pixels"], components: int) -> PCA:
-    """Principal components as right singular vectors of the centered data, X - m = V S U', variances S^2 / n.
+    """Principal components as right singular vectors of the centered data, X = V S U', variances S^2 / N.
 
     Twice as many correct digits as by the covariance, whose eigenvalues square the singular values; the same errors.
     Equation eq-pca-svd.
@@ -115,7 +118,7 @@ def randomized(
 ) -> PCA:
     """Principal components, nearly, for large data: an SVD within a random subspace that the data were multiplied into.
 
-    Time n pixels (components + oversampling) a pass; `variances` has only the directions found. Each pass multiplies a
+    Time N pixels (components + oversampling) a pass; `variances` has only the directions found. Each pass multiplies a
     direction by its variance once more, so that the small ones vanish. Halko, Martinsson and Tropp (2011), algorithm 4.4.
     """
     m, centered = _centered(x, components)
