@@ -14,6 +14,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from vaecourse import figures
 
@@ -39,37 +40,52 @@ class Frame:
     axes: tuple[float, ...] | None
 
 
-def draw_all(draw: Callable[..., Figure], states: list[dict], salt: str) -> list[Frame]:
-    """The frame of each state, side by side on all cores where processes can be forked."""
-    if sys.platform != "linux" or len(states) < 8:
-        return [draw_one(draw, state, salt) for state in states]
-    with warnings.catch_warnings(), ProcessPoolExecutor(cpu_count(), get_context("fork"), _begin, (draw, salt)) as pool:
-        warnings.simplefilter("ignore", DeprecationWarning)  # "forking a process with threads": the child uses only its own
-        return list(pool.map(_draw_in_child, states, chunksize=4))
+def draw_all(draw: Callable[..., Figure], states: list[dict], start: int, salt: str) -> list[Frame]:
+    """The frame of each state, side by side on all cores where processes can be forked.
+
+    The axes stand where they stand in the state of index `start`, so that nothing but the content moves. `salt` goes into
+    the identifiers inside, which must not occur twice in a page.
+    """
+    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
+        job = draw, _places(draw(**states[start]))
+        if sys.platform != "linux" or len(states) < 8:
+            return [draw_one(*job, state) for state in states]
+        with warnings.catch_warnings(), ProcessPoolExecutor(cpu_count(), get_context("fork"), _begin, job) as pool:
+            warnings.simplefilter("ignore", DeprecationWarning)  # "forking a process with threads": it uses only its own
+            return list(pool.map(_draw_in_child, states, chunksize=4))
 
 
-_job: tuple[Callable[..., Figure], str]
+_job: tuple[Callable[..., Figure], list[Bbox]]
 
 
-def _begin(draw: Callable[..., Figure], salt: str) -> None:
+def _begin(*job: object) -> None:
     global _job
-    _job = draw, salt
+    _job = job
     torch.set_num_threads(1)
 
 
 def _draw_in_child(state: dict) -> Frame:
-    draw, salt = _job
-    return draw_one(draw, state, salt)
+    return draw_one(*_job, state)
 
 
-def draw_one(draw: Callable[..., Figure], state: dict, salt: str) -> Frame:
-    """The frame draw(**state). `salt` goes into the identifiers inside, which must not occur twice in a page."""
-    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
-        figure = draw(**state)
-        plt.close(figure)
-        file = StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-        return Frame(themed(file.getvalue()), figure.get_label(), _first_axes(figure))
+def _places(figure: Figure) -> list[Bbox]:
+    """Where a figure's axes stand once it is laid out."""
+    plt.close(figure)
+    figure.draw_without_rendering()
+    return [axes.get_position() for axes in figure.axes]
+
+
+def draw_one(draw: Callable[..., Figure], places: list[Bbox], state: dict) -> Frame:
+    """The frame draw(**state), its axes at the given places; laid out by itself if it has another number of axes."""
+    figure = draw(**state)
+    plt.close(figure)
+    if len(figure.axes) == len(places):
+        figure.set_layout_engine("none")
+        for axes, place in zip(figure.axes, places, strict=True):
+            axes.set_position(place)
+    file = StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return Frame(themed(file.getvalue()), figure.get_label(), _first_axes(figure))
 
 
 def still(draw: Callable[..., Figure], state: dict) -> bytes:

@@ -51,10 +51,10 @@ def html(draw: Callable[..., Figure], alt: str, drag: tuple[str, str] | None, co
         raise ValueError(f"{count} states, {sizes}, are more than a page holds, {MOST_STATES}: take larger steps")
     states = [dict(zip(names, values, strict=True)) for values in product(*(control.values for control in controls))]
     unique = "figure-" + sha256(f"{alt} {names}".encode()).hexdigest()[:8]
-    drawn = frames.draw_all(draw, states, unique)
     start = 0
     for control in controls:
         start = start * len(control.values) + control.start
+    drawn = frames.draw_all(draw, states, start, unique)
     packed = frames.pack([frame.svg for frame in drawn])
     if any(frame.label for frame in drawn):
         packed["labels"] = [frame.label for frame in drawn]
