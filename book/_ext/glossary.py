@@ -19,7 +19,7 @@ LANGUAGES = {"hebrew": ("he", "rtl"), "russian": ("ru", "ltr"), "persian": ("fa"
 
 
 class Translation(SphinxRole):
-    """{hebrew}`...`, {russian}`...`, {persian}`...`: a name in that language, in its direction, apart from what stands around it."""
+    """{hebrew}`...`, {russian}`...`, {persian}`...`: a name in that language, in its direction and isolated."""
 
     def run(self):
         language, direction = LANGUAGES[self.name]
