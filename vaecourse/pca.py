@@ -99,10 +99,10 @@ def eigen(x: Float[Tensor, "n pixels"], components: int) -> PCA:
 
 
 def svd(x: Float[Tensor, "n pixels"], components: int) -> PCA:
-    """Principal components as right singular vectors of the centered data, X = V S U', variances S^2 / N.
+    """Principal components by singular values: centered X = V S U' (eq-pca-svd).
 
-    Twice as many correct digits as by the covariance, whose eigenvalues square the singular values; the same errors.
-    Equation eq-pca-svd.
+    Variances are S^2 / N. Twice as many correct digits as by the covariance,
+    whose eigenvalues square the singular values. The same errors as `eigen`.
     """
     m, centered = _centered(x, components)
     _, S, Uh = torch.linalg.svd(centered, full_matrices=False)
