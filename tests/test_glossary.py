@@ -138,7 +138,7 @@ def test_chapter_of_a_term_is_a_link_if_it_is_in_the_book_and_a_name_if_not(open
 
 @pytest.mark.parametrize("width", [390, 1200])
 @pytest.mark.parametrize("term", ["evidence lower bound", "rate", "prior"])
-def test_definition_shows_on_focus_beside_the_term_and_goes_with_it(open_page, width, term):
+def test_definition_shows_on_focus_beside_the_term_and_goes_with_it_or_with_escape(open_page, width, term):
     page = open_page("07_vae", width)
     link = page.locator(f"a[href='glossary.html#term-{'ELBO' if ' ' in term else term}']")
     tip = page.locator(f"#{link.get_attribute('aria-describedby')}")
@@ -150,6 +150,10 @@ def test_definition_shows_on_focus_beside_the_term_and_goes_with_it(open_page, w
     word, box = link.bounding_box(), tip.bounding_box()
     assert 0 <= box["y"] - word["y"] - word["height"] < 12
     assert box["x"] >= 0 and box["x"] + box["width"] <= width
+    page.keyboard.press("Escape")
+    assert not tip.is_visible()
+    page.keyboard.press("Shift")
+    assert tip.is_visible()
     page.keyboard.press("Tab")
     assert not tip.is_visible()
 

@@ -17,6 +17,10 @@ from sphinx.util.docutils import SphinxRole
 PAGE = "book/glossary"
 LANGUAGES = {"hebrew": ("he", "rtl"), "russian": ("ru", "ltr"), "persian": ("fa", "rtl")}
 
+# Escape puts definitions away until the next key or movement: they may lie over what one wants to read.
+ESCAPE = """for (const event of ["keydown", "pointermove"])
+  addEventListener(event, ({key}) => document.documentElement.classList.toggle("escaped", key === "Escape"));"""
+
 
 class Translation(SphinxRole):
     """{hebrew}`...`, {russian}`...`, {persian}`...`: a name in that language, in its direction and isolated."""
@@ -93,6 +97,7 @@ def setup(app):
         app.add_role(language, Translation())
     app.add_role("chapter", Chapter())
     app.add_node(Defined, html=(visit_defined, depart_defined))
+    app.add_js_file(None, body=ESCAPE)
     app.connect("doctree-read", depend_on_glossary)
     app.connect("doctree-resolved", define_terms)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
