@@ -57,7 +57,7 @@ def test_a_linear_code_ends_in_the_subspace_of_pca_with_its_error(linear_models,
     assert model.error(oblong).mean().item() == pytest.approx(basis.error_by_rank[2].item(), rel=1e-6)
 
 
-@pytest.mark.equation("eq-autoencoders-shared", oracle="the definition of orthonormal")
+@pytest.mark.equation("eq-autoencoders-shared", oracle="closed form: the definition of orthonormal")
 def test_free_weights_give_no_orthogonal_basis_and_correlated_codes_and_shared_ones_an_orthonormal_basis(linear_models, oblong):
     free, shared = (autoencoders.decoder_basis(linear_models[key]) for key in (False, True))
     cosine = nn.functional.cosine_similarity(free[:, 0], free[:, 1], dim=0)
@@ -67,7 +67,9 @@ def test_free_weights_give_no_orthogonal_basis_and_correlated_codes_and_shared_o
     assert torch.corrcoef(z.T)[0, 1].abs() > 0.05, "nothing asks the codes to be uncorrelated"
 
 
-@pytest.mark.equation("eq-autoencoders-freedom", oracle="covariance of the codes, inner products of the directions")
+@pytest.mark.equation(
+    "eq-autoencoders-freedom", oracle="independent code: covariance of the codes, inner products of the directions"
+)
 @pytest.mark.parametrize("shared", [False, True], ids=["free weights", "shared weights"])
 def test_the_matrix_that_the_loss_does_not_see_makes_codes_correlated_and_directions_skew(linear_models, oblong, shared):
     model, basis = linear_models[shared], pca.eigen(oblong, 2)
@@ -78,7 +80,7 @@ def test_the_matrix_that_the_loss_does_not_see_makes_codes_correlated_and_direct
     assert torch.allclose(V.T @ V, torch.linalg.inv(A @ A.T), atol=1e-3)
 
 
-@pytest.mark.equation("eq-autoencoders-linear", oracle="the errors themselves")
+@pytest.mark.equation("eq-autoencoders-linear", oracle="independent code: the error of each data point")
 def test_any_change_of_basis_between_encoder_and_decoder_leaves_the_error_as_it_is(linear_models, oblong):
     model = linear_models[False]
     A = torch.tensor([[2.0, 0.5], [-1.0, 0.3]], dtype=torch.float64)
@@ -91,7 +93,7 @@ def test_any_change_of_basis_between_encoder_and_decoder_leaves_the_error_as_it_
     assert torch.allclose(changed.error(oblong), model.error(oblong))
 
 
-@pytest.mark.equation("eq-autoencoders-uncentered", oracle="numpy's singular values")
+@pytest.mark.equation("eq-autoencoders-uncentered", oracle="another library: numpy's singular values")
 def test_without_biases_and_centering_the_subspace_is_another_one(oblong):
     model = autoencoders.linear(6, 2, shared=True, seed=1).double()
     model.encoder.bias.requires_grad_(False).zero_()
@@ -104,7 +106,7 @@ def test_without_biases_and_centering_the_subspace_is_another_one(oblong):
     assert model.error(oblong).mean().item() == pytest.approx((s[2:] ** 2).sum() / len(oblong), rel=1e-6)
 
 
-@pytest.mark.equation("eq-autoencoders-direction", oracle="the errors of the data")
+@pytest.mark.equation("eq-autoencoders-direction", oracle="independent code: the error of each data point")
 @pytest.mark.parametrize("theta", [0.0, 0.4, 1.3, 2.9])
 def test_the_error_of_one_direction_in_a_plane_is_what_its_angle_to_the_axes_says(theta):
     x = torch.randn(50, 2, generator=generator(), dtype=torch.float64) @ torch.tensor([[2.0, 1.0], [0.0, 0.5]]).double()
@@ -120,7 +122,7 @@ def test_the_error_of_one_direction_in_a_plane_is_what_its_angle_to_the_axes_say
     assert model.error(x).mean().item() == pytest.approx((first * away.sin() ** 2 + second * away.cos() ** 2).item())
 
 
-@pytest.mark.equation("eq-autoencoders-affine", oracle="scikit-learn")
+@pytest.mark.equation("eq-autoencoders-affine", oracle="another library: scikit-learn")
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 10**6), latents=st.integers(1, 4))
 def test_with_an_affine_decoder_not_even_the_best_code_of_each_point_beats_pca(seed, latents):
@@ -148,7 +150,7 @@ def test_a_bent_encoder_before_a_linear_decoder_does_not_beat_pca_and_a_bent_dec
     assert error["encoder"] >= least - 1e-9 and error["decoder"] < 0.1 * least
 
 
-@pytest.mark.equation("eq-autoencoders-saddle", oracle="automatic second derivatives")
+@pytest.mark.equation("eq-autoencoders-saddle", oracle="known case: eigenvectors put in, second derivatives by autograd")
 @pytest.mark.parametrize("chosen", [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)])
 def test_each_choice_of_eigenvectors_is_a_level_point_and_only_the_first_ones_are_no_saddle(chosen):
     x = torch.randn(40, 4, generator=generator(), dtype=torch.float64) * torch.tensor([2.0, 1.5, 1.0, 0.5])
@@ -205,7 +207,7 @@ def test_an_error_is_summed_over_pixels_and_the_loss_averaged_over_images():
     assert np.allclose(model.error(x).detach(), errors) and model.loss(x)["loss"].item() == pytest.approx(errors.mean())
 
 
-@pytest.mark.equation("eq-autoencoders-mean", oracle="numeric minimization")
+@pytest.mark.equation("eq-autoencoders-mean", oracle="numeric search for the minimum, by scipy")
 def test_the_best_decoder_of_a_code_answers_with_the_mean_of_all_that_share_it():
     x, code = torch.randn(12, 3, generator=generator(), dtype=torch.float64).numpy(), np.array([0, 1, 2, 1] * 3)
     best = optimize.minimize(lambda table: ((x - table.reshape(3, 3)[code]) ** 2).sum(1).mean(), np.zeros(9))
@@ -285,7 +287,7 @@ def test_creatures_come_in_turn_and_differ_in_two_things():
     assert pca.svd(x, 3).explained[1] > 0.9 and pca.svd(x, 3).explained[0] < 0.75
 
 
-@pytest.mark.equation("eq-autoencoders-list", oracle="each point, looked up")
+@pytest.mark.equation("eq-autoencoders-list", oracle="enumeration of the points")
 def test_a_list_codes_any_finite_set_in_one_number_without_loss_and_nothing_else():
     x = torch.rand(500, 64, generator=generator())
     code = Lookup(x)
@@ -321,7 +323,7 @@ def test_a_code_that_jumps_has_no_clash_and_says_so():
         antipodal_clash(lambda x: torch.atan2(x[:, 1:], x[:, :1]))
 
 
-@pytest.mark.equation("eq-autoencoders-hole", oracle="a fine walk between two codes")
+@pytest.mark.equation("eq-autoencoders-hole", oracle="numeric search along a fine walk between two codes")
 @pytest.mark.parametrize("latents", [1, 2])
 def test_on_every_way_from_one_kind_to_another_a_decoder_passes_half_their_gap_from_all_data(creature_models, latents):
     model, x, labels = creature_models[latents]

@@ -15,7 +15,7 @@ from vaecourse.randomness import normal
 
 
 class Autoencoder(nn.Module):
-    """An encoder e: pixels -> latents and a decoder d: latents -> pixels, two modules over rows."""
+    """An encoder e: pixels -> latents and a decoder d: latents -> pixels, two modules over rows (eq-autoencoders-code)."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int):
         super().__init__()
@@ -70,7 +70,8 @@ def linear(pixels: int, latents: int, shared: bool = False, seed: int = 0) -> Au
     """One linear layer with a bias each way; `shared`: the decoder has the encoder's weights, transposed.
 
     Free weights are determined up to an invertible matrix A, z -> A z: the subspace of PCA, not its basis. Shared weights
-    are determined up to a rotation. Equation eq-autoencoders-linear; Baldi and Hornik (1989).
+    are determined up to a rotation. Equations eq-autoencoders-linear, eq-autoencoders-freedom and eq-autoencoders-shared;
+    Bourlard and Kamp (1988), Baldi and Hornik (1989).
     """
 
     def build() -> Autoencoder:
@@ -159,7 +160,8 @@ def creatures(n: int, generator: Generator | None = None) -> tuple[Float[Tensor,
 class Lookup:
     """A code of one number that loses nothing of n given points, and means nothing: the point's place in a list.
 
-    e(x) is the place of the nearest listed point, divided by n; d(z) is the point listed there. Any finite set has such a code.
+    e(x) is the place of the nearest listed point, divided by n; d(z) is the point listed there. Any finite set has such a code
+    (eq-autoencoders-list).
     """
 
     def __init__(self, x: Float[Tensor, "n pixels"]):
