@@ -43,6 +43,42 @@ def chromium():
         browser.close()
 
 
+THEME = """
+:root { --pst-color-text-base: rgb(1, 2, 3); --pst-color-background: rgb(255, 255, 255); --pst-color-surface: #f3f4f5; }
+:root[data-theme=dark] { --pst-color-text-base: rgb(201, 202, 203); --pst-color-background: rgb(20, 21, 22);
+                         --pst-color-surface: #29313d; }
+body { margin: 0 auto; padding: 0 16px; max-width: 700px; height: 3000px; background: var(--pst-color-background); }
+"""
+
+
+@pytest.fixture
+def open_page(chromium, tmp_path):
+    """Opens a page with these figures from a file; at the end, nothing was asked of the network and nothing went wrong."""
+    contexts, faults = [], []
+
+    def open_page(*figures, **settings):
+        file = tmp_path / "page.html"
+        body = "".join(figure if isinstance(figure, str) else figure._repr_html_() for figure in figures)
+        file.write_text(
+            '<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width">'
+            f"<title>A test</title><style>{THEME}</style><main>{body}</main></html>",
+            "utf-8",
+        )
+        contexts.append(chromium.new_context(**{"viewport": {"width": 800, "height": 700}, **settings}))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: faults.append(message.text))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: request.url == file.as_uri() or faults.append(request.url))
+        page.goto(file.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
 def pytest_terminal_summary(terminalreporter):
     from vaecourse import results
 
