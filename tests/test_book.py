@@ -19,7 +19,6 @@ import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from docutils import nodes
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
@@ -131,26 +130,6 @@ def test_chapter_has_its_five_faces(chapter):
     assert not missing, f"chapter {chapter} lacks {', '.join(missing)}"
 
 
-def displayed_equations(page: str) -> list[nodes.math_block]:
-    doctree = pickle.loads((ROOT / "_build" / ".doctrees" / f"{page}.doctree").read_bytes())
-    return list(doctree.findall(nodes.math_block))
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("book/exercises/")])
-def test_each_displayed_equation_is_labeled_or_marked_unnumbered(book, page):
-    # Exercises are notebooks, too, where equations carry no marks; they ask, and assert nothing.
-    slug = re.sub(r".*/\d\d_", "", page).replace("_", "-")
-    wrong = [
-        equation.astext()
-        for equation in displayed_equations(page)
-        if not (
-            re.fullmatch(rf"eq-{slug}-[a-z0-9-]+", equation.get("label") or "")
-            or (not equation.get("label") and "unnumbered" in equation["classes"])
-        )
-    ]
-    assert not wrong, f"neither labeled eq-{slug}-... nor of class unnumbered: {pformat(wrong)}"
-
-
 def load_extension(name: str):
     spec = importlib.util.spec_from_file_location(name, ROOT / "book" / "_ext" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
@@ -158,12 +137,60 @@ def load_extension(name: str):
     return module
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_each_labeled_equation_has_a_test_or_is_a_definition_and_each_mark_its_equation(book, chapter):
-    slug = chapter[3:].replace("_", "-")
-    equations = {e["label"]: e["classes"] for e in displayed_equations(f"book/{chapter}") if e.get("label")}
-    tested = {label for label in load_extension("verified").checks() if label.startswith(f"eq-{slug}-")}
-    definitions = {label for label, classes in equations.items() if "definition" in classes}
-    assert not equations.keys() - tested - definitions, "neither tested nor definitions"
-    assert not tested & definitions, "definitions assert nothing, yet these are tested"
-    assert not tested - equations.keys(), "tested, yet in no page"
+register = load_extension("register")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("book/exercises/")])
+def test_each_equation_asserts_and_is_tested_or_defines_or_is_unnumbered(book, page):
+    # Exercises are notebooks, too, where equations carry no marks; they ask, and assert nothing.
+    doctree = pickle.loads((ROOT / "_build" / ".doctrees" / f"{page}.doctree").read_bytes())
+    found = register.faults(page, register.displayed(doctree), register.read(ROOT))
+    assert not found, "\n".join(found)
+
+
+def test_each_test_of_an_equation_says_what_kind_of_oracle_it_has():
+    found = register.oracle_faults(register.read(ROOT))
+    assert not found, "\n".join(found)
+
+
+def test_links_of_source_pages_lead_somewhere(book):
+    dead = []
+    for file in sorted((book / "sources").rglob("*.html")):
+        for path, anchor in re.findall(r'<a [^>]*href="([^"#:]*)#([^"]+)"', file.read_text("utf-8")):
+            target = (file.parent / path).resolve() if path else file
+            if f'id="{anchor}"' not in target.read_text("utf-8"):
+                dead.append(f"{file}: {path}#{anchor}")
+    assert not dead, pformat(dead)
+
+
+def test_source_page_opens_from_a_file_with_no_fault_and_no_request_elsewhere(book, chromium):
+    files = sorted((book / "sources").rglob("*.html"), key=lambda file: file.stat().st_size)
+    found = {file.name: problems(chromium, file.as_uri(), ("file:", "data:", "blob:")) for file in (files[0], files[-1])}
+    assert not any(found.values()), pformat(found)
+
+
+def test_mark_of_an_equation_opens_by_mouse_by_keyboard_and_by_click(book, chromium):
+    page = chromium.new_page()
+    page.goto((book / f"book/{CHAPTERS[0]}.html").as_uri())
+    mark = page.locator("details.verified").first
+    summary = mark.locator("summary")
+
+    def is_open() -> bool:
+        page.wait_for_timeout(300)
+        return mark.evaluate("mark => mark.open")
+
+    summary.hover()
+    assert is_open()
+    page.mouse.move(0, 0)
+    assert not is_open()
+    summary.click()
+    page.mouse.move(0, 0)
+    assert is_open(), "a click keeps it open"
+    page.keyboard.press("Escape")
+    assert not is_open()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    assert summary.evaluate("summary => summary == document.activeElement") and is_open()
+    page.keyboard.press("Tab")
+    assert mark.locator("a").first.evaluate("a => a == document.activeElement") and is_open()
+    page.close()

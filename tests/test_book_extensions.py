@@ -1,12 +1,15 @@
-"""The book's local extensions: a page runs again when what it depends on changes, and numbers come from file names."""
+"""The book's local extensions: pages run again when needed, numbers come from file names, equations show their tests."""
 
 import importlib.util
 import shutil
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 import vaecourse
 from vaecourse import provenance
@@ -54,7 +57,8 @@ def runs(project) -> int:
         "root_doc": "07_page",
     }
     folders = [project / "source", None, project / "_build" / "html", project / "_build" / ".doctrees"]
-    Sphinx(*folders, "html", settings, status=None).build()
+    with docutils_namespace():
+        Sphinx(*folders, "html", settings, status=None).build()
     return (project / "source" / "runs").read_text().count("run")
 
 
@@ -93,25 +97,241 @@ def test_number_begins_with_that_of_the_file(page, counted, shown):
     assert load("numbering").with_chapter(page, counted) == shown
 
 
-def test_tests_of_an_equation_are_read_from_their_marks(tmp_path):
-    (tmp_path / "test_it.py").write_text(
-        '@pytest.mark.equation("eq-a-b", oracle="quadrature")\n'
-        '@pytest.mark.equation("eq-a-c")\n'
-        '@pytest.mark.parametrize("x", [1])\n'
-        "def test_one_is_one(x): ...\n"
-        'class TestMore:\n    @pytest.mark.equation("eq-a-b")\n    def test_two_is_two(self): ...\n'
+# Equations
+
+
+TOY = {
+    "index.md": "# Book\n\n```{toctree}\n:numbered:\nbook/07_toy\n```\n\n```{toctree}\nbook/equations\n```\n",
+    "book/07_toy.md": """# Toys
+
+```{math}
+:label: eq-toy-two
+:class: definition
+two = 1 + 1
+```
+
+```{math}
+:label: eq-toy-gaussian-sum
+two + two = 4
+```
+
+```{math}
+:class: unnumbered
+two + two = two + 1 + 1
+```
+""",
+    "book/equations.md": "# Every equation\n\n```{equation-table}\n```\n",
+    "vaecourse/toy.py": """class Sum:
+    \"""Numbers to add.\"""
+
+    total: float
+    \"""Their sum (eq-toy-gaussian-sum).\"""
+
+    def half(self):
+        \"""Half of it.\"""
+""",
+    "vaecourse/games/dice.py": 'def two():\n    """One and one; equation eq-toy-two."""\n',
+    "tests/test_toy.py": """import pytest
+
+
+@pytest.mark.equation("eq-toy-gaussian-sum", oracle="enumeration of all < 5")
+@pytest.mark.parametrize("x", [1])
+def test_two_and_two_are_four(x): ...
+
+
+class TestMore:
+    @pytest.mark.equation("eq-toy-gaussian-sum", oracle="quadrature")
+    def test_four_is_an_integral(self): ...
+""",
+}
+
+
+class Book:
+    """The toy book, to be edited and built again."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        for file, text in TOY.items():
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_text(text)
+
+    def edit(self, file: str, old: str, new: str):
+        text = (self.root / file).read_text()
+        assert old in text
+        (self.root / file).write_text(text.replace(old, new))
+
+    def build(self):
+        settings = {
+            "extensions": ["myst_nb", "numbering", "verified"],
+            "nb_execution_mode": "off",
+            "root_doc": "index",
+            "exclude_patterns": ["_build"],
+            "numfig": True,
+            "math_numfig": True,
+        }
+        warnings = StringIO()
+        with docutils_namespace():
+            folders = [self.root, None, self.root / "_build" / "html", self.root / "_build" / ".doctrees"]
+            app = Sphinx(*folders, "html", settings, status=None, warning=warnings)
+            app.build()
+        assert not warnings.getvalue()
+        return app
+
+    def html(self, page: str) -> BeautifulSoup:
+        return BeautifulSoup((self.root / "_build" / "html" / f"{page}.html").read_text(), "html.parser")
+
+    def faults(self) -> list[str]:
+        register = load("register")
+        equations = register.displayed(self.build().env.get_doctree("book/07_toy"))
+        return register.faults("book/07_toy", equations, register.read(self.root))
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch) -> Book:
+    monkeypatch.syspath_prepend(EXTENSIONS)
+    yield Book(tmp_path)
+    for extension in ("verified", "equation_table", "sources", "register", "numbering"):
+        sys.modules.pop(extension, None)
+
+
+def test_the_register_is_read_from_docstrings_and_marks(toy):
+    register = load("register").read(toy.root)
+    assert {label: [(place.module, place.name) for place in places] for label, places in register.functions.items()} == {
+        "eq-toy-gaussian-sum": [("toy", "Sum")],
+        "eq-toy-two": [("games.dice", "two")],
+    }
+    ((label, (first, second)),) = register.checks.items()
+    assert (label, first.oracle, first.kind, second.kind) == (
+        "eq-toy-gaussian-sum",
+        "enumeration of all < 5",
+        "enumeration",
+        "quadrature",
     )
-    checks = {
-        label: [(check.test, check.oracle) for check in found] for label, found in load("verified").checks(tmp_path).items()
-    }
-    assert checks == {
-        "eq-a-b": [("test_one_is_one", "quadrature"), ("test_two_is_two", None)],
-        "eq-a-c": [("test_one_is_one", None)],
-    }
+    assert (first.place.name, first.place.first, first.place.last) == ("test_two_and_two_are_four", 4, 6)
+    assert (second.place.name, second.place.sentence) == ("TestMore.test_four_is_an_integral", "four is an integral")
 
 
-def test_mark_of_an_equation_reads_as_a_sentence_and_tells_how_to_run_it():
-    verified = load("verified")
-    html = verified.mark_html([verified.Check("test_vae.py", "test_rate_is_below_nothing", "2 < 3")])
-    assert "rate is below nothing, against 2 &lt; 3" in html
-    assert "pytest tests/test_vae.py -k test_rate_is_below_nothing" in html
+@pytest.mark.filterwarnings("default")
+def test_a_mark_opens_what_computes_an_equation_and_what_tests_it_and_each_link_leads_to_the_source(toy):
+    toy.build()
+    definition, tested = toy.html("book/07_toy").select("details.verified")
+    assert definition.summary["aria-label"] == "definition: equation (7.1)"
+    assert "Defined here" in definition.text and "games.dice.two" in definition.text
+    assert tested.summary["aria-label"] == "tested: equation (7.2)"
+    assert "two and two are four" in tested.text and "against enumeration of all < 5" in tested.text
+    assert [note.text for note in toy.html("book/07_toy").select(".on-paper")] == [
+        "definition",
+        "tested against enumeration, quadrature: test_toy.py",
+    ]
+    links = [a["href"] for mark in (definition, tested) for a in mark.select("a")]
+    assert links == [
+        "../sources/vaecourse/games/dice.html#two",
+        "equations.html#eq-toy-two",
+        "../sources/vaecourse/toy.html#Sum",
+        "../sources/tests/test_toy.html#test_two_and_two_are_four",
+        "../sources/tests/test_toy.html#TestMore.test_four_is_an_integral",
+        "equations.html#eq-toy-gaussian-sum",
+    ]
+    for link in links:
+        page, anchor = link.removeprefix("../").split(".html#")
+        assert toy.html(page if "/" in page else f"book/{page}").find(id=anchor), link
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_source_page_shows_the_file_with_anchors_and_links_back(toy):
+    toy.build()
+    page = toy.html("sources/tests/test_toy")
+    (place, _) = page.select(".place")
+    (back,) = place.select("a")
+    assert back["href"] == "../../book/07_toy.html#equation-eq-toy-gaussian-sum"
+    assert (back["data-text"], back["aria-label"]) == ("(7.2) Gaussian sum", "equation (7.2) Gaussian sum")
+    assert toy.html("book/07_toy").find(id="equation-eq-toy-gaussian-sum")
+    assert [line["id"] for line in place.select("[id^=L-]")] == ["L-4", "L-5", "L-6"]
+    for number in page.select(".linenos"):
+        number.decompose()
+    assert page.pre.text == TOY["tests/test_toy.py"], "who copies it copies the file"
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_table_counts_and_lists_every_equation(toy):
+    toy.build()
+    page = toy.html("book/equations")
+    counts, kinds, table = (
+        [[cell.text for cell in row.select("th, td")] for row in part.select("tr")] for part in page.select("table")
+    )
+    assert counts[1:] == [["7. Toys", "2", "2", "1"], ["the whole book", "2", "2", "1"]]
+    assert [row[:2] for row in kinds[1:]] == [["quadrature", "1"], ["enumeration", "1"]]
+    assert table[1:] == [
+        ["(7.1) Two", "games.dice.two", "a definition"],
+        [
+            "(7.2) Gaussian sum",
+            "toy.Sum",
+            "enumeration of all < 5: two and two are fourquadrature: four is an integral",
+        ],
+    ]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_page_is_written_again_when_what_its_equations_rest_on_changes_and_only_then(toy):
+    pages = ("book/07_toy", "book/equations", "sources/tests/test_toy", "sources/vaecourse/toy")
+
+    def written() -> list[str]:
+        files = [toy.root / "_build" / "html" / f"{page}.html" for page in pages]
+        before = [file.stat().st_mtime_ns for file in files]
+        toy.build()
+        return [page for page, file, then in zip(pages, files, before, strict=True) if file.stat().st_mtime_ns > then]
+
+    toy.build()
+    assert written() == []
+    toy.edit("tests/test_toy.py", "four_is_an_integral", "four_is_a_sum")
+    assert written() == ["book/07_toy", "book/equations", "sources/tests/test_toy"]
+    assert "four is a sum" in toy.html("book/07_toy").text and "four is a sum" in toy.html("book/equations").text
+    toy.edit("tests/test_toy.py", "import pytest\n", "import pytest\n\nFOUR = 4\n")
+    assert "sources/tests/test_toy" in written(), "its lines moved"
+    toy.edit("vaecourse/toy.py", "Half of it.", "Half of it (eq-toy-two).")
+    assert written() == ["book/07_toy", "book/equations", "sources/vaecourse/toy"]
+    assert "toy.Sum.half" in toy.html("book/07_toy").text
+    (toy.root / "vaecourse" / "other.py").write_text("x = 1\n")
+    assert written() == []
+
+
+def test_a_sound_chapter_has_no_fault(toy):
+    assert toy.faults() == []
+
+
+@pytest.mark.parametrize(
+    "file, old, new, fault",
+    [
+        ("book/07_toy.md", ":class: unnumbered\n", "", "neither a label nor the class unnumbered"),
+        (
+            "book/07_toy.md",
+            "eq-toy-two",
+            "eq-sum-two",
+            "the label of an equation on book/07_toy begins with eq-toy-",
+        ),
+        ("book/07_toy.md", ":class: definition\n", "", "eq-toy-two: no test has @pytest.mark.equation"),
+        ("book/07_toy.md", "sum\n", "sum\n:class: definition\n", "a definition asserts nothing, yet test_two_and_two_are_four"),
+        ("book/07_toy.md", ":label: eq-toy-gaussian-sum", ":class: unnumbered", "and book/07_toy has no such equation"),
+        ("vaecourse/toy.py", "eq-toy-gaussian-sum", "", "tested, yet no docstring of a function of vaecourse names it"),
+    ],
+    ids=["bare", "foreign label", "untested", "tested definition", "test without equation", "without code"],
+)
+@pytest.mark.filterwarnings("default")
+def test_a_broken_chapter_has_its_fault(toy, file, old, new, fault):
+    toy.edit(file, old, new)
+    (found,) = toy.faults()
+    assert fault in found
+
+
+def test_labels_of_chapters_whose_names_begin_alike_are_kept_apart(toy):
+    toy.edit("tests/test_toy.py", '"eq-toy-gaussian-sum", oracle="quadrature"', '"eq-toy2-sum", oracle="quadrature"')
+    assert toy.faults() == []
+
+
+@pytest.mark.parametrize("oracle", ["", ', oracle="a look at it"', ', oracle="quadratures"', ", oracle=None"])
+def test_an_oracle_of_no_kind_is_a_fault(toy, oracle):
+    register = load("register")
+    assert register.oracle_faults(register.read(toy.root)) == []
+    toy.edit("tests/test_toy.py", ', oracle="quadrature"', oracle)
+    (found,) = register.oracle_faults(register.read(toy.root))
+    assert "tests/test_toy.py, TestMore.test_four_is_an_integral: the oracle of eq-toy-gaussian-sum" in found

@@ -29,7 +29,7 @@ class ConjugateGaussian:
         return Normal(z, torch.full_like(z, 0.5 * log(self.c)))
 
     def evidence(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch"]:
-        """log p(x) = log N(x; 0, (1 + c) I) in nats."""
+        """log p(x) = log N(x; 0, (1 + c) I) in nats (eq-vae-evidence)."""
         return Normal(torch.zeros_like(x), torch.full_like(x, 0.5 * log(1 + self.c))).log_prob(x)
 
     def posterior(self, x: Float[Tensor, "*batch dim"]) -> Normal:
@@ -189,7 +189,7 @@ class DiscreteJoint:
             raise ValueError(f"a joint table is nonnegative and sums to 1; this one sums to {self.table.sum():.6g}")
 
     def evidence(self, x: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """log p(x) in nats."""
+        """log p(x) in nats, a sum over z (eq-vae-evidence)."""
         return self.table.sum(0)[x].log()
 
     def posterior(self, x: Int[Tensor, " batch"]) -> Categorical:

@@ -32,7 +32,7 @@ class ELBO:
 
 
 class VAE(nn.Module):
-    """A decoder p(x | z), an encoder q(z | x) and the prior p(z) = N(0, I).
+    """A decoder p(x | z), an encoder q(z | x) and the prior p(z) = N(0, I) (eq-vae-model).
 
     `encoder` maps (batch, pixels) to a Normal over `latents` codes; `decoder` maps (..., latents) to a Bernoulli or Normal
     over `pixels`.

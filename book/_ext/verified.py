@@ -1,83 +1,97 @@
-"""Beside each labeled equation, what verifies it: the tests that carry `@pytest.mark.equation(label, oracle=...)`.
+"""Beside each labeled equation, what implements it and what verifies it, as `register` finds it.
 
 An equation is one of three things. It asserts something: it has a label, and a test. It is a definition: it has a label, and
 the class `definition`. It asserts nothing new: it has no label, and the class `unnumbered`. `tests/test_book.py` holds this.
 """
 
-import ast
 from collections import defaultdict
-from dataclasses import dataclass
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 
+import equation_table
+import register
+import sources
 from docutils import nodes
-
-TESTS = Path(__file__).parents[2] / "tests"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One test of an equation: its file and name, and the independent answer it holds the equation against."""
-
-    file: str
-    test: str
-    oracle: str | None
+from register import Equation
 
 
-def checks(folder: Path = TESTS) -> dict[str, list[Check]]:
-    """The tests of each equation label, read from the tests' source."""
-    found = defaultdict(list)
-    for file in sorted(folder.glob("test_*.py")):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                for label, oracle in filter(None, map(mark, node.decorator_list)):
-                    found[label].append(Check(file.name, node.name, oracle))
-    return dict(found)
+def read_register(app):
+    app.env.equation_register = register.read(Path(app.srcdir))
 
 
-def mark(decorator: ast.expr) -> tuple[str, str | None] | None:
-    """Label and oracle of `@pytest.mark.equation(label, oracle=...)`; None for any other decorator."""
-    if not (isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.equation"):
-        return None
-    oracle = next((word.value for word in decorator.keywords if word.arg == "oracle"), None)
-    return ast.literal_eval(decorator.args[0]), oracle and ast.literal_eval(oracle)
+def pages_to_write_again(app, env) -> list[str]:
+    """The pages whose equations, or the sources of these, are no longer those that were last written."""
+    found, before = defaultdict(list), getattr(env, "equation_signatures", {})
+    for equation in register.equations(env, env.equation_register):
+        for page in {equation.page, *equation_table.pages(env)}:
+            found[page].append(equation)
+    env.equation_signatures = {page: signature(app.srcdir, equations) for page, equations in found.items()}
+    return [page for page, now in env.equation_signatures.items() if before.get(page) != now]
 
 
-def read_again(app, env, added, changed, removed):
-    """The pages of the equations whose tests changed."""
-    before, env.equation_checks = getattr(env, "equation_checks", {}), checks()
-    equations = env.get_domain("math").equations
-    return [name for label, (name, _) in equations.items() if before.get(label) != env.equation_checks.get(label)]
+def signature(root: str, equations: list[Equation]) -> str:
+    """A hash of equations and of the files that implement and test them."""
+    digest = sha256(repr(equations).encode())
+    for file in sources.used_files(equations):
+        digest.update(Path(root, file).read_bytes())
+    return digest.hexdigest()
 
 
 def add_marks(app, doctree, docname):
-    """Put a small folded list after each labeled equation."""
-    for equation in list(doctree.findall(nodes.math_block)):
-        if label := equation.get("label"):
-            html = mark_html(app.env.equation_checks.get(label, []))
-            equation.parent.insert(equation.parent.index(equation) + 1, nodes.raw("", html, format="html"))
-        equation["classes"].clear()  # themes style `definition` in their own way
+    """Put a mark after each labeled equation."""
+    marks = {equation.label: equation for equation in register.equations(app.env, app.env.equation_register)}
+    for block in register.displayed(doctree):
+        if label := block.get("label"):
+            html = mark_html(app, marks[label])
+            block.parent.insert(block.parent.index(block) + 1, nodes.raw("", html, format="html"))
+        block["classes"].clear()  # themes style `definition` in their own way
 
 
-def mark_html(tests: list[Check]) -> str:
-    """The mark of an equation, as HTML; a definition has no tests."""
-    if not tests:
-        return '<p class="verified">definition</p>'
-    items = "".join(
-        f"<li>{escape(sentence(check.test))}"
-        + (f", against {escape(check.oracle)}" if check.oracle else "")
-        + f"<br><code>pytest tests/{check.file} -k {check.test}</code></li>"
-        for check in tests
+def mark_html(app, equation: Equation) -> str:
+    """The mark of an equation and what it opens; and a note in its place on paper. A definition has no tests."""
+    state = "tested" if equation.checks else "definition"
+    code = ", ".join(
+        f'<a href="{sources.link(app.builder, equation.page, place)}">{sources.title(place)}</a>'
+        for place in equation.functions
     )
-    return f'<details class="verified"><summary>tested</summary><ul>{items}</ul></details>'
+    tests = "".join(
+        f'<li><a href="{sources.link(app.builder, equation.page, check.place)}">{sources.title(check.place)}</a>'
+        f"<br>against {escape(check.oracle or '')}</li>"
+        for check in equation.checks
+    )
+    uri = app.builder.get_relative_uri
+    said = [
+        "" if tests else "<p>Defined here. It asserts nothing that a test could refute.</p>",
+        f"<p>In the code: {code}</p>" if code else "",
+        f"<p>Verified by tests:</p><ul>{tests}</ul>" if tests else "",
+        *(
+            f'<p><a href="{uri(equation.page, page)}#{equation.label}">Every equation and its test</a></p>'
+            for page in equation_table.pages(app.env)
+        ),
+    ]
+    return (
+        f'<details class="verified {state}"><summary aria-label="{state}: equation ({equation.number})">{state}</summary>'
+        f'<div>{"".join(said)}</div></details><p class="verified on-paper">{note(equation)}</p>'
+    )
 
 
-def sentence(test: str) -> str:
-    """A test's name as the sentence it is."""
-    return test.removeprefix("test_").replace("_", " ")
+def note(equation: Equation) -> str:
+    """What the mark says on paper: tested against quadrature: test_vae.py."""
+    if not equation.checks:
+        return "definition"
+    kinds = dict.fromkeys(check.kind or check.oracle or "" for check in equation.checks)
+    files = dict.fromkeys(Path(check.place.file).name for check in equation.checks)
+    return escape(f"tested against {', '.join(kinds)}: {', '.join(files)}")
 
 
 def setup(app):
-    app.connect("env-get-outdated", read_again)
+    app.add_css_file("verified.css")
+    app.add_js_file("verified.js", loading_method="defer")
+    app.add_directive("equation-table", equation_table.EquationTable)
+    app.connect("builder-inited", read_register)
+    app.connect("env-get-updated", pages_to_write_again, priority=950)  # numbering.py is done by then
     app.connect("doctree-resolved", add_marks)
+    app.connect("doctree-resolved", equation_table.fill)
+    app.connect("html-collect-pages", sources.collect_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
