@@ -148,6 +148,12 @@ def test_each_equation_asserts_and_is_tested_or_defines_or_is_unnumbered(book, p
     assert not found, "\n".join(found)
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_equations_of_a_chapter_are_counted_from_one_behind_its_number(book, chapter):
+    numbers = [span.get_text().strip("()#") for span in soup(book / f"book/{chapter}.html").select(".eqno")]
+    assert numbers == [f"{int(chapter[:2])}.{count}" for count in range(1, len(numbers) + 1)]
+
+
 def test_each_test_of_an_equation_says_what_kind_of_oracle_it_has():
     found = register.oracle_faults(register.read(ROOT))
     assert not found, "\n".join(found)
