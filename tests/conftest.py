@@ -1,6 +1,8 @@
 """What all tests share: shapes enforced while they run, one thread, a browser, and the report of stale results."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jaxtyping
@@ -41,6 +43,16 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def book() -> Path:
+    """The built pages. The build is the one of `make book`, in `_build`; what has not changed is not built again."""
+    root = Path(__file__).parents[1]
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", root, "-W", "-n", "--keep-going", "-q"]
+    build = subprocess.run(command, capture_output=True, text=True)
+    assert build.returncode == 0, build.stdout + build.stderr
+    return root / "_build" / "html"
 
 
 THEME = """

@@ -7,8 +7,6 @@ import http.server
 import importlib.util
 import pickle
 import re
-import subprocess
-import sys
 import threading
 from functools import cache, partial
 from pathlib import Path
@@ -41,15 +39,6 @@ def pages_of(entry: dict) -> list[str]:
 
 PAGES = pages_of(yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8")))
 CHAPTERS = [match[1] for page in PAGES if (match := re.fullmatch(r"book/(\d\d_\w+)", page))]
-
-
-@pytest.fixture(scope="module")
-def book() -> Path:
-    """The built pages."""
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT, "-W", "-n", "--keep-going", "-q"]
-    build = subprocess.run(command, capture_output=True, text=True)
-    assert build.returncode == 0, build.stdout + build.stderr
-    return HTML
 
 
 def problems(browser, url: str, allowed: tuple[str, ...]) -> dict:

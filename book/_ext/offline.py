@@ -1,4 +1,7 @@
-"""The built book asks nothing of the network: MathJax comes from a wheel, and scripts from elsewhere are dropped."""
+"""The built book asks nothing of the network: MathJax comes from a wheel, and scripts from elsewhere are dropped.
+
+So is the state of controls: without a kernel they would move nothing, and figures carry controls of their own.
+"""
 
 import importlib.util
 import shutil
@@ -25,15 +28,16 @@ def copy_mathjax(app, exception):
 
 
 def drop_foreign_scripts(app, pagename, templatename, context, doctree):
-    """Remove each script and style sheet that is not the book's own, and thebe, which would load itself from elsewhere."""
+    """Remove scripts and style sheets that are not the book's own, thebe, which would load itself, and states of controls."""
     for kind in ("script_files", "css_files"):
         context[kind] = [file for file in context[kind] if not foreign(file)]
 
 
 def foreign(file) -> bool:
     name = getattr(file, "filename", None) or ""
-    body = getattr(file, "attributes", {}).get("body") or ""
-    return "://" in str(name) or "thebe" in f"{name}{body}"
+    attributes = getattr(file, "attributes", {})
+    of_controls = "jupyter.widget" in (attributes.get("type") or "")
+    return "://" in str(name) or of_controls or "thebe" in f"{name}{attributes.get('body') or ''}"
 
 
 def setup(app):
