@@ -590,6 +590,18 @@ def test_no_24b_pairs_can_be_told_apart_where_images_and_codes_cannot():
     assert js(encoded, decoded) > 0.1
 
 
+def test_no_25_avaes_decoder_ties_with_the_vae_in_squared_error_and_its_generator_does_not_come_near():
+    stored = results.load("avae.compare")
+    vae_error = stored.values("squared_error", model="VAE", texture="wood")
+    decoder = np.array([row["decoder_squared_error"] for row in stored.rows if row["model"] == "AVAE"])
+    assert abs(decoder.mean() - vae_error.mean()) < 0.1 and stored.values("squared_error", model="AVAE").min() > 8
+    images, share = np.random.default_rng(0).random((5, 8)), law(0, 5)  # images that share a code
+    mean = share @ images
+    error = share @ ((images - mean) ** 2).sum(-1)
+    drawn = share @ ((images[:, None] - images) ** 2).sum(-1) @ share  # a generator that draws one of them, as it should
+    assert drawn == pytest.approx(2 * error)
+
+
 # V
 
 
@@ -619,6 +631,17 @@ def test_no_13c_two_models_have_a_lower_fid_and_several_a_higher_score():
     )
     assert sorted(value for value in fid if value < 12.19) == [3.17, 9.9]
     assert len(fid) == 21 and sum(value > 8.43 for value in score) > 3
+
+
+def test_no_26_on_25_gaussians_scores_are_as_good_for_as_many_passes_and_better_for_more():
+    rows = results.load("vaebm.grid").rows
+    near, scores = ([row for row in rows if row["model"] == name] for name in ("near VAE, short", "scores"))
+    share = {"near": np.mean([row["share"] for row in near], 0), "scores": np.mean([row["share"] for row in scores], 0)}
+    passes = np.sum([np.array(near[0][f"{net}_{way}"]) for net in ("energy", "decoder") for way in ("calls", "gradients")], 0)
+    calls = np.array(scores[0]["score_calls"])
+    assert passes[1] >= calls[3] and passes[3] >= calls[5] - 1
+    assert abs(share["near"][1] - share["scores"][3]) < 0.02
+    assert share["scores"][5] > share["near"][3] + 0.01
 
 
 # The page, the references
