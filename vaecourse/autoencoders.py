@@ -39,7 +39,10 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(x))
 
     def error(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch"]:
-        """|x - d(e(x))|^2, summed over pixels (eq-autoencoders-error)."""
+        """|x - d(e(x))|^2, summed over pixels (eq-autoencoders-error).
+
+        Its mean is least, for given codes, where d answers with the mean of all x that share a code (eq-autoencoders-mean).
+        """
         return ((x - self.reconstruct(x)) ** 2).sum(-1)
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
@@ -71,7 +74,9 @@ def linear(pixels: int, latents: int, shared: bool = False, seed: int = 0) -> Au
 
     Free weights are determined up to an invertible matrix A, z -> A z: the subspace of PCA, not its basis. Shared weights
     are determined up to a rotation. Equations eq-autoencoders-linear, eq-autoencoders-freedom and eq-autoencoders-shared;
-    Bourlard and Kamp (1988), Baldi and Hornik (1989).
+    Bourlard and Kamp (1988), Baldi and Hornik (1989). No code gives a linear decoder less error (eq-autoencoders-affine); what
+    is level elsewhere is a saddle (eq-autoencoders-saddle). Of two pixels, one shared direction of unit length has the error
+    eq-autoencoders-direction. Without its biases the model finds another subspace (eq-autoencoders-uncentered).
     """
 
     def build() -> Autoencoder:
@@ -225,5 +230,8 @@ def probe(
 
 
 def distance_to_data(x: Float[Tensor, "batch pixels"], data: Float[Tensor, "n pixels"]) -> Float[Tensor, " batch"]:
-    """The squared distance, summed over pixels, from each image to the nearest of the data."""
+    """The squared distance, summed over pixels, from each image to the nearest of the data.
+
+    On a way from one cluster to another its root is somewhere at least half their gap (eq-autoencoders-hole).
+    """
     return torch.cdist(x, data).amin(-1) ** 2
