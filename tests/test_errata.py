@@ -15,7 +15,7 @@ import torch
 from pybtex.database import parse_file
 from scipy import integrate, optimize, special, stats
 
-from vaecourse import avae, beta_vae, cavi, elbo, fvi, pca, regularizers, results, samplers, vae
+from vaecourse import avae, beta_vae, cavi, datasets, elbo, fvi, pca, regularizers, results, samplers, vae
 from vaecourse.distributions import Bernoulli, Normal
 from vaecourse.exact_models import ConjugateGaussian, ProbabilisticPCA
 
@@ -124,6 +124,35 @@ def test_no_21_a_continuous_encoder_of_a_circle_loses_at_least_its_radius_and_a_
     points = rng.normal(size=(30, 5))
     shelf = dict(enumerate(points))  # a code of one dimension, and its decoder
     assert all((shelf[number] == point).all() for number, point in enumerate(points))
+
+
+def test_no_27_the_best_pair_for_one_point_is_not_the_best_for_all():
+    x = np.random.default_rng(0).normal(size=(40, 3)) * [3, 1, 0.5]
+    answers = [lambda _, y=y: y for y in x]  # decoders that always draw one point
+    assert min(((x[0] - d(0)) ** 2).sum() for d in answers) == 0
+    over_all = min(((x - d(0)) ** 2).sum(1).mean() for d in answers)
+    by_rank = pca.eigen(torch.from_numpy(x), 1).error_by_rank.numpy()
+    assert by_rank[0] == pytest.approx(x.var(0).sum())  # the mean, the best of all single answers
+    assert over_all > by_rank[0] > by_rank[1]
+
+
+def test_no_28_one_number_tells_four_kinds_apart_and_no_cut_of_it_tells_what_flies():
+    stored = results.load("autoencoders.toy")
+    assert stored.values("kind", latents=1).min() > 0.95 and stored.values("flies", latents=1).max() < 0.8
+    assert stored.values("kind", latents=2).min() > 0.95 and stored.values("flies", latents=2).min() > 0.95
+    heaps = np.array([0, 1, 2, 3])  # dog, bird, car, plane in a row: every cut, both ways
+    flies = np.array([False, True, False, True])
+    right = [((heaps > cut) == flies).mean() for cut in (-0.5, 0.5, 1.5, 2.5, 3.5)]
+    assert max(max(right), 1 - min(right)) == 0.75
+
+
+def test_no_29_a_random_point_of_a_narrow_autoencoder_is_near_the_data_and_of_a_wide_one_is_not():
+    digits = datasets.load("digits")
+    train, test = digits.train.numpy(), digits.test.numpy()
+    real = np.mean([((train - image) ** 2).sum(1).min() for image in test])
+    stored = results.load("autoencoders.width")
+    narrow, wide = (stored.values("random", latents=k).mean() for k in (2, 16))
+    assert narrow < real < wide and wide > 2 * narrow
 
 
 # U
