@@ -24,7 +24,8 @@ kernelspec: {display_name: Python 3, language: python, name: python3}
 
 ```{code-cell} ipython3
 from vaecourse import provenance
-open("runs", "a").write("run ");
+open("runs", "a").write("run ")
+results = "page.numbers";
 ```
 """
 
@@ -79,7 +80,7 @@ def test_page_runs_again_only_when_its_code_or_its_results_change(project):
         module.write("\nEDITED = True\n")
     assert runs(project) == 2
 
-    (project / "source" / "results" / "page.json").write_text("{}")
+    (project / "source" / "results" / "page.numbers.json").write_text("{}")
     assert runs(project) == 3
 
 

@@ -1,9 +1,9 @@
 """Executed pages are never stale: a page runs again when code of the package that it imports, or its stored results, change.
 
 The execution cache knows the cells of a page and nothing else. So each page has a fingerprint, of the modules that its
-cells import (`vaecourse.provenance`), of the scripts and styles that figures carry, and of `book/results/SLUG.*`, kept
-beside the cache. Where it differs, what the cache holds for the page is removed and the page is read again, and therefore
-executed.
+cells import (`vaecourse.provenance`), of the scripts and styles that figures carry, and of the stored results that the
+cells name, kept beside the cache. Where it differs, what the cache holds for the page is removed and the page is read
+again, and therefore executed.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ def fingerprint(page: Path) -> str:
     digest = hashlib.sha256(provenance.code_hash(provenance.imports(python)).encode())
     for asset in sorted(file for kind in ("*.css", "*.js") for file in provenance.ROOT.rglob(kind)):  # written into figures
         digest.update(asset.read_bytes())
-    if chapter := re.fullmatch(r"\d\d_(\w+)", page.stem):
-        for file in sorted(Path(page.parents[0], "results").glob(f"{chapter[1]}.*")):
+    for name in sorted(set(re.findall(r"""["'](\w+\.\w+)(?:\.json)?["']""", source))):  # as in results.load("vae.digits")
+        for file in sorted(Path(page.parents[0], "results").glob(f"{name}.*")):
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
 
