@@ -50,7 +50,7 @@ class Chapter(SphinxRole):
 def subject(slug: str) -> str:
     """What a chapter that is not yet in the book is about: the first words of its module."""
     module = Path(find_spec(f"vaecourse.{slug}").origin)
-    return re.match(r"[^.:,(]+", ast.get_docstring(ast.parse(module.read_text("utf-8"))))[0]
+    return re.match(r"[^.:,(]+", ast.get_docstring(ast.parse(module.read_text("utf-8"))))[0].strip()
 
 
 class Defined(nodes.inline):
