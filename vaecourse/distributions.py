@@ -46,16 +46,19 @@ class Normal:
         return self.mu + self.log_sigma.exp() * eps
 
     def log_prob(self, x: Float[Tensor, "*points dim"]) -> Float[Tensor, "*broadcast"]:
-        """log N(x; mu, sigma^2) in nats, summed over coordinates (eq-vae-gaussian-decoder)."""
+        """log N(x; mu, sigma^2) in nats, summed over coordinates (eq-vae-gaussian-decoder, eq-prerequisites-gaussian).
+
+        The density of (x - mu) / sigma, less log sigma for each coordinate (eq-prerequisites-change-of-variables).
+        """
         standardized = (x - self.mu) * (-self.log_sigma).exp()
         return -0.5 * (standardized**2 + 2 * self.log_sigma + log(2 * pi)).sum(-1)
 
     def entropy(self) -> Float[Tensor, "*batch"]:
-        """-E[log q] in nats, summed over coordinates."""
+        """-E[log q] in nats, summed over coordinates (eq-prerequisites-gaussian-entropy)."""
         return (self.log_sigma + 0.5 * (1 + log(2 * pi))).sum(-1)
 
     def kl(self, other: "Normal") -> Float[Tensor, "*batch"]:
-        """KL(self || other) in nats, summed over coordinates."""
+        """KL(self || other) in nats, summed over coordinates (eq-prerequisites-gaussian-kl)."""
         log_ratio = self.log_sigma - other.log_sigma
         distance = (self.mu - other.mu) * (-other.log_sigma).exp()
         return 0.5 * (distance**2 + (2 * log_ratio).exp() - 1 - 2 * log_ratio).sum(-1)
@@ -124,9 +127,9 @@ class Categorical:
         return log_p.gather(-1, k.expand(shape)[..., None])[..., 0]
 
     def entropy(self) -> Float[Tensor, "*batch"]:
-        """-E[log q] in nats."""
+        """-E[log q] in nats (eq-prerequisites-entropy)."""
         return -(self.probabilities * self.logits.log_softmax(-1)).sum(-1)
 
     def kl(self, other: "Categorical") -> Float[Tensor, "*batch"]:
-        """KL(self || other) in nats."""
+        """KL(self || other) in nats (eq-prerequisites-kl), never negative (eq-prerequisites-kl-nonnegative)."""
         return (self.probabilities * (self.logits.log_softmax(-1) - other.logits.log_softmax(-1))).sum(-1)

@@ -29,11 +29,11 @@ class ConjugateGaussian:
         return Normal(z, torch.full_like(z, 0.5 * log(self.c)))
 
     def evidence(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch"]:
-        """log p(x) = log N(x; 0, (1 + c) I) in nats (eq-vae-evidence)."""
+        """log p(x) = log N(x; 0, (1 + c) I) in nats (eq-vae-evidence): variances add (eq-prerequisites-gaussian-sum)."""
         return Normal(torch.zeros_like(x), torch.full_like(x, 0.5 * log(1 + self.c))).log_prob(x)
 
     def posterior(self, x: Float[Tensor, "*batch dim"]) -> Normal:
-        """p(z | x) = N(x / (1 + c), c / (1 + c) I)."""
+        """p(z | x) = N(x / (1 + c), c / (1 + c) I): precisions add (eq-prerequisites-gaussian-product)."""
         return Normal(x / (1 + self.c), torch.full_like(x, 0.5 * log(self.c / (1 + self.c))))
 
     def elbo(self, x: Float[Tensor, "*batch dim"], q: Normal) -> Float[Tensor, "*batch"]:
@@ -124,7 +124,7 @@ class TiltedGaussian:
         return torch.tensor([[1.0, -self.rho], [-self.rho, 1.0]], dtype=torch.float64) / (1 - self.rho**2)
 
     def log_prob(self, z: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
-        """log p(z) in nats."""
+        """log p(z) in nats. Given the other, a coordinate is N(rho z, 1 - rho^2) (eq-prerequisites-gaussian-conditioning)."""
         quadratic = (z @ self.precision.to(z) * z).sum(-1)
         return -0.5 * quadratic - log(2 * pi) - 0.5 * log(1 - self.rho**2)
 
@@ -193,7 +193,7 @@ class DiscreteJoint:
         return self.table.sum(0)[x].log()
 
     def posterior(self, x: Int[Tensor, " batch"]) -> Categorical:
-        """p(z | x)."""
+        """p(z | x), by Bayes' rule (eq-prerequisites-bayes)."""
         return Categorical(self.table[:, x].T.log())
 
     def elbo(self, x: Int[Tensor, " batch"], q: Categorical) -> Float[Tensor, " batch"]:

@@ -160,7 +160,7 @@ class Estimate:
 
     @classmethod
     def of_mean(cls, draws: Tensor) -> "Estimate":
-        """The mean of (n, ...) draws in double precision."""
+        """The mean of (n, ...) draws in double precision, and its standard error (eq-prerequisites-standard-error)."""
         deviation, standardized = _standardized(draws)
         n = len(draws)
         return cls(draws.mean(0), deviation / sqrt(n - 1), standardized.pow(3).mean(0) / sqrt(n))
