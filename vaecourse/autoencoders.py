@@ -41,7 +41,8 @@ class Autoencoder(nn.Module):
     def error(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch"]:
         """|x - d(e(x))|^2, summed over pixels (eq-autoencoders-error).
 
-        Its mean is least, for given codes, where d answers with the mean of all x that share a code (eq-autoencoders-mean).
+        Its mean is least, for given codes, where d answers with the mean of
+        all x that share a code (eq-autoencoders-mean).
         """
         return ((x - self.reconstruct(x)) ** 2).sum(-1)
 
