@@ -161,6 +161,38 @@ def test_two_starts_end_at_different_optima_so_ascent_is_to_a_local_one():
     assert ends[1].elbo == pytest.approx(surface[:33, :33].max(), abs=1e-3)
 
 
+@pytest.mark.equation("eq-cavi-two-bits", oracle="numeric search for the maximum of the bound, by enumeration")
+@pytest.mark.parametrize("a", [0.6, 0.87, 0.9, 0.99])
+def test_two_bits_stay_undecided_until_they_agree_with_probability_0_88_and_then_take_a_side(a):
+    model = Table(torch.log(double([a, 1 - a], [1 - a, a]) / 2))
+    log_p, w = model.log_p.numpy(), log(a / (1 - a))
+
+    def minus_bound(s: float) -> float:
+        return -by_hand(log_p, [np.array([1 - s, 1 + s]) / 2] * 2)
+
+    best = optimize.minimize_scalar(minus_bound, bounds=(0, 1), method="bounded", options={"xatol": 1e-9}).x
+    start = double(0.35, 0.65)
+    fit = cavi.fit(model, (start, start), sweeps=20_000, tolerance=0.0, progress=False)
+    lean = [2 * factor[1].item() - 1 for factor in fit.q]
+    assert lean == pytest.approx([best, best], abs=1e-3)
+    assert lean == pytest.approx([np.tanh(w * lean[1] / 2), np.tanh(w * lean[0] / 2)], abs=1e-4)
+    assert (max(lean) > 0.1) == (a > 1 / (1 + exp(-2)))
+
+
+def test_a_variance_may_be_too_large_where_a_wide_part_of_the_posterior_is_kept_and_a_narrow_one_lost():
+    line = torch.linspace(-6, 6, 1201, dtype=torch.float64)
+    wide, narrow = ((-0.5 * (line / sigma) ** 2).log_softmax(0) for sigma in (1.0, 0.05))
+    model = Table(torch.stack([log(0.55) + wide, log(0.45) + narrow], 1))
+    ends = []
+    for share in (0.999, 0.001):
+        q = model.update(0, (model.start()[0], double(share, 1 - share)))
+        ends.append(cavi.fit(model, q, tolerance=1e-12, progress=False))
+    exact = (model.posterior.sum(1) * line**2).sum().item()
+    assert exact == pytest.approx(0.55 + 0.45 * 0.05**2, abs=1e-4)
+    assert (ends[0].q[0] * line**2).sum().item() == pytest.approx(1, abs=1e-4)
+    assert ends[0].elbo == pytest.approx(log(0.55), abs=1e-6) and ends[0].elbo > ends[1].elbo
+
+
 def test_a_value_that_the_posterior_excludes_gets_no_mass_once_the_others_are_sure():
     model = Table(torch.log(double([0.5, 0.0], [0.3, 0.2])))
     with pytest.raises(ValueError, match="latent 0 has no value left"):
@@ -298,6 +330,41 @@ def test_a_gaussian_targets_elbo_is_minus_the_kl():
     kl = torch.distributions.kl_divergence(gaussian(q.mean, q.covariance), gaussian(mean, sigma))
     assert model.elbo(q).item() == pytest.approx(-kl.item(), abs=1e-10)
     assert q.entropy.item() == pytest.approx(gaussian(q.mean, q.covariance).entropy().item(), abs=1e-12)
+
+
+@pytest.mark.equation("eq-cavi-gaussian-gap", oracle="quadrature of the divergence")
+def test_the_gap_of_the_tilted_gaussian_is_the_logarithm_of_the_share_of_variance_kept():
+    rho = 0.8
+    model = GaussianTarget(double(0, 0), TiltedGaussian(rho).precision)
+    q = cavi.fit(model, model.start(), tolerance=1e-14, progress=False).q
+    axis = np.linspace(-9, 9, 721)
+    points = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
+    log_p = stats.multivariate_normal(cov=[[1, rho], [rho, 1]]).logpdf(points)
+    log_q = stats.multivariate_normal(cov=q.covariance.numpy()).logpdf(points)
+    kl = (np.exp(log_q) * (log_q - log_p)).sum() * (axis[1] - axis[0]) ** 2
+    assert kl == pytest.approx(-0.5 * log(1 - rho**2), abs=1e-6)
+    assert -model.elbo(q).item() == pytest.approx(kl, abs=1e-6)
+
+
+@pytest.mark.equation("eq-cavi-gaussian-gap", oracle="another library: torch.distributions")
+def test_the_gap_of_a_gaussian_in_four_dimensions_is_that_of_the_determinants():
+    precision = torch.linalg.inv(torch.from_numpy(covariance(4, 1)))
+    model = GaussianTarget(torch.zeros(4).double(), precision)
+    fit = cavi.fit(model, model.start(), tolerance=1e-14, progress=False)
+    gaussian = torch.distributions.MultivariateNormal
+    best = gaussian(torch.zeros(4).double(), torch.diag(1 / precision.diagonal()))
+    kl = torch.distributions.kl_divergence(best, gaussian(torch.zeros(4).double(), precision_matrix=precision)).item()
+    assert 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision)).item() == pytest.approx(kl, abs=1e-9)
+    assert -fit.elbo == pytest.approx(kl, abs=1e-8)
+
+
+def test_the_bound_of_a_mixture_of_two_far_clusters_misses_the_evidence_by_the_other_labeling():
+    x = draw(8, 1, seed=1) + 10 * double([-1.0], [1.0]).repeat(4, 1)
+    model = GaussianMixture(x, 2, NormalWishart(double([0.0]), double(0.05), double(2.0), double([[2.0]])), alpha_0=1.0)
+    sure = [torch.nn.functional.one_hot(torch.tensor(z), 2).double() for z in product((0, 1), repeat=8)]
+    evidence = torch.stack([model.elbo(model.start_from(r)) for r in sure]).logsumexp(0).item()
+    fit = cavi.fit(model, model.start(generator()), progress=False)
+    assert evidence - fit.elbo == pytest.approx(log(2), abs=1e-3)
 
 
 @pytest.mark.equation("eq-cavi-gaussian-rate", oracle="closed form")

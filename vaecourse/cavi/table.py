@@ -62,7 +62,7 @@ class Table:
         return torch.einsum(values, list(range(values.ndim)), *others, [j])
 
     def update(self, j: int, q: Factors) -> Factors:
-        """q_j(z_j) proportional to exp E_-j[log p(z, x)] (eq-cavi-update).
+        """q_j(z_j) proportional to exp E_-j[log p(z, x)] (eq-cavi-update; for two bits, eq-cavi-two-bits).
 
         A value of z_j is given up where any value that the others hold possible makes it impossible. Raises ValueError where
         that leaves none.
