@@ -1,7 +1,8 @@
 """A chapter's number is its file's: `book/07_vae.md` is chapter 7, whichever chapters exist before it.
 
 So are the numbers of its sections, equations, figures and algorithms. Sphinx counts the pages it finds; its counts are
-kept aside, so that it sees which of them change, and the file's number is put in place of the first of each.
+kept aside, so that it sees which of them change, and the file's number is put in place of the first of each. A page of a
+part that is no chapter's, its introduction, has no number.
 """
 
 import re
@@ -24,8 +25,8 @@ def number_chapters(app, env):
     }
     for page in env.toc_secnumbers:
         for node in [env.titles[page], *env.tocs[page].findall(nodes.reference)]:
-            if number := node.get("secnumber"):
-                node["secnumber"] = list(with_chapter(page, number))
+            if number := with_chapter(page, node.attributes.pop("secnumber", ())):
+                node["secnumber"] = list(number)
     return []
 
 
@@ -34,9 +35,9 @@ def renumber(page: str, numbers: dict) -> dict:
 
 
 def with_chapter(page: str, number: tuple[int, ...]) -> tuple[int, ...]:
-    """A number of a page, beginning with that of the page's file if it has one: (1, 2) in 07_vae becomes (7, 2)."""
+    """A number of a page, beginning with that of the page's file: (1, 2) in 07_vae becomes (7, 2); none without one."""
     chapter = re.fullmatch(r"(?:.*/)?(\d\d)_\w+", page)
-    return (int(chapter[1]), *number[1:]) if chapter and number else number
+    return (int(chapter[1]), *number[1:]) if chapter and number else ()
 
 
 def setup(app):
