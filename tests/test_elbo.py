@@ -441,6 +441,30 @@ def test_in_any_table_the_evidence_is_the_elbo_and_the_gap_also_where_q_is_zero(
     assert bound <= evidence + 1e-9
 
 
+@pytest.mark.equation("eq-elbo-kl", oracle="another library: scipy's relative entropy")
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.1, 20))
+def test_the_kl_divergence_is_relative_entropy_never_negative_and_zero_only_for_equals(seed, scale):
+    log_q, log_p = (scale * draw(2, 5, seed=seed)).log_softmax(-1)
+    there, back = elbo.kl(log_q, log_p).item(), elbo.kl(log_p, log_q).item()
+    assert there == pytest.approx(stats.entropy(log_q.exp(), log_p.exp()), rel=1e-9, abs=1e-12)
+    assert there > 0 and back > 0 and there != pytest.approx(back, rel=1e-6)
+    assert elbo.kl(log_q, log_q).item() == 0
+
+
+@pytest.mark.equation("eq-elbo-kl", oracle="quadrature by scipy, and a closed form")
+@pytest.mark.parametrize("mu, sigma", QS)
+def test_the_kl_divergence_on_a_line_is_its_integral(mu, sigma):
+    model = elbo.parabola()
+    ours = elbo.kl(model.log_q(Normal(double([mu]), double([log(sigma)]))), model.log_prior, model.log_weights).item()
+    reach = (mu - 12 * sigma, mu + 12 * sigma)
+    exact, _ = integrate.quad(
+        lambda z: stats.norm.pdf(z, mu, sigma) * (stats.norm.logpdf(z, mu, sigma) - stats.norm.logpdf(z)), *reach
+    )
+    assert ours == pytest.approx(exact, abs=1e-7)
+    assert ours == pytest.approx(0.5 * (mu**2 + sigma**2 - 1) - log(sigma), abs=1e-9)
+
+
 def test_where_q_misses_a_value_the_bound_is_that_of_what_it_sees_and_importance_weights_never_see_the_rest():
     joint = double(0.2, 0.5)
     q = double(1.0, 0.0)

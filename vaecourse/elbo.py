@@ -173,7 +173,7 @@ def kl(
     log_p: Float[Tensor, "*#batch values"],
     log_weights: Float[Tensor, " values"] | float = 0.0,
 ) -> Tensor:
-    """KL(q || p) = E_q[log q(z) - log p(z)]; inf where q is not zero and p is. Shape (*batch,)."""
+    """KL(q || p) = E_q[log q(z) - log p(z)] (eq-elbo-kl); inf where q is not zero and p is. Shape (*batch,)."""
     return _expect(log_q, log_q - log_p, log_weights)
 
 
