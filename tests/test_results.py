@@ -123,3 +123,9 @@ def test_stored_files_are_complete_and_say_where_they_come_from(name):
     stored = json.loads((results.RESULTS / f"{name}.json").read_text())
     assert [row["arguments"] for row in stored["rows"]] == results.find(name).cases
     assert {"date", "device", "versions", "code", "seconds", "replay"} <= stored.keys()
+
+
+@pytest.mark.parametrize("seconds, took", [(0.2, "1 s"), (42.4, "42 s"), (100, "2 minutes"), (3600, "60 minutes")])
+def test_a_caption_says_how_long_the_results_took(seconds, took):
+    about = {"seconds": seconds, "date": "2026-11-24", "device": "one CPU thread"}
+    assert results.Results("a.b", [], about).caption == f"Stored results of 2026-11-24, {took} on one CPU thread."

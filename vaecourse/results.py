@@ -59,8 +59,9 @@ class Results:
     @property
     def caption(self) -> str:
         """Where the numbers come from, in a sentence."""
-        minutes = self.about["seconds"] / 60
-        return f"Stored results of {self.about['date']}, {minutes:.0f} minutes on {self.about['device']}."
+        seconds = self.about["seconds"]
+        took = f"{seconds / 60:.0f} minutes" if seconds >= 100 else f"{max(seconds, 1):.0f} s"
+        return f"Stored results of {self.about['date']}, {took} on {self.about['device']}."
 
 
 @dataclass(frozen=True)
