@@ -90,7 +90,7 @@ def test_page_runs_again_only_when_its_code_or_its_results_change(project):
         ("book/07_vae", (1,), (7,)),
         ("book/07_vae", (1, 4), (7, 4)),
         ("book/exercises/12_vq_vae2", (2, 9), (12, 9)),
-        ("book/part_1", (3,), ()),
+        ("book/prerequisites", (3,), (3,)),
         ("book/07_vae", (), ()),
     ],
 )

@@ -9,6 +9,8 @@ import re
 
 from docutils import nodes
 
+CHAPTER = re.compile(r"(?:.*/)?(\d\d)_\w+")
+
 
 def restore_counts(app, env):
     """Give Sphinx its own counts back before it counts again."""
@@ -19,14 +21,17 @@ def restore_counts(app, env):
 def number_chapters(app, env):
     """Put the file's number first in all numbers of a chapter's pages."""
     env.counted = env.toc_secnumbers, env.toc_fignumbers
-    env.toc_secnumbers = {page: renumber(page, numbers) for page, numbers in env.toc_secnumbers.items()}
+    env.toc_secnumbers = {
+        page: renumber(page, numbers) if CHAPTER.fullmatch(page) else {} for page, numbers in env.toc_secnumbers.items()
+    }
     env.toc_fignumbers = {
         page: {kind: renumber(page, numbers) for kind, numbers in kinds.items()} for page, kinds in env.toc_fignumbers.items()
     }
     for page in env.toc_secnumbers:
         for node in [env.titles[page], *env.tocs[page].findall(nodes.reference)]:
-            if number := with_chapter(page, node.attributes.pop("secnumber", ())):
-                node["secnumber"] = list(number)
+            number = node.attributes.pop("secnumber", None)
+            if number and CHAPTER.fullmatch(page):
+                node["secnumber"] = list(with_chapter(page, number))
     return []
 
 
@@ -35,9 +40,9 @@ def renumber(page: str, numbers: dict) -> dict:
 
 
 def with_chapter(page: str, number: tuple[int, ...]) -> tuple[int, ...]:
-    """A number of a page, beginning with that of the page's file: (1, 2) in 07_vae becomes (7, 2); none without one."""
-    chapter = re.fullmatch(r"(?:.*/)?(\d\d)_\w+", page)
-    return (int(chapter[1]), *number[1:]) if chapter and number else ()
+    """A number of a page, beginning with that of the page's file if it has one: (1, 2) in 07_vae becomes (7, 2)."""
+    chapter = CHAPTER.fullmatch(page)
+    return (int(chapter[1]), *number[1:]) if chapter and number else number
 
 
 def setup(app):
