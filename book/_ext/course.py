@@ -59,7 +59,8 @@ def notes(lab: str) -> str:
     """The instructor's notes of a lab's text, each row of their table named by its section and that section's minutes."""
     sections = {number: f"{number}. {title} ({minutes}\u00a0min)" for number, title, minutes in LAB_SECTION.findall(lab)}
     found = LAB_NOTES.search(lab)
-    return re.sub(r"^\| (\d+) \|", lambda row: f"| {sections.get(row[1], row[1])} |", found[1], flags=re.MULTILINE) if found else ""
+    text = found[1] if found else ""
+    return re.sub(r"^\| (\d+)(?= \|)", lambda row: f"| {sections.get(row[1], row[1])}", text, flags=re.MULTILINE)
 
 
 class FromFiles(SphinxDirective):
