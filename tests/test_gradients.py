@@ -347,6 +347,93 @@ def test_a_control_variate_that_does_not_vary_has_coefficient_zero():
     assert torch.equal(fitted_coefficient(torch.randn(5, 2, generator=generator()), torch.ones(5, 2)), torch.zeros(2))
 
 
+# The smallest case, a coin, and other variances in closed form
+
+
+@pytest.mark.equation("eq-gradients-coin", oracle="finite differences")
+@pytest.mark.equation("eq-gradients-coin-variance", oracle="enumeration")
+@pytest.mark.parametrize("baseline", [0.0, 2.0, -7.0, None])
+def test_a_coin_weighed_by_its_score_has_the_derivative_as_mean_and_no_variance_at_the_best_baseline(baseline):
+    logit, tails, heads = 0.8, 1.3, -2.4
+    p = special.expit(logit)
+    best = (1 - p) * heads + p * tails
+    b = best if baseline is None else baseline
+    right = finite_differences(lambda x: (special.expit(x) * heads + (1 - special.expit(x)) * tails).item(), np.array([logit]))
+    assert p * (1 - p) * (heads - tails) == pytest.approx(right[0], abs=1e-9)
+    toss = score_function(Bernoulli(double(logit)), double([tails - b], [heads - b]), double([0.0], [1.0]))[:, 0, 0].numpy()
+    mean = (1 - p) * toss[0] + p * toss[1]
+    variance = (1 - p) * (toss[0] - mean) ** 2 + p * (toss[1] - mean) ** 2
+    assert mean == pytest.approx(right[0], abs=1e-9)
+    assert variance == pytest.approx(p * (1 - p) * (best - b) ** 2, abs=1e-12)
+
+
+def both_variances_in_mu(f, mu: float, nodes_and_weights) -> tuple[float, float]:
+    """Of value times score and of the slope, for z ~ N(mu, 1), summed over standard normal nodes."""
+    eps, weights = nodes_and_weights
+    q, z = Normal(double(mu), double(0.0)), mu + torch.from_numpy(eps)[:, None]
+    value, by_path = path(q, f, z)
+    each = score_function(q, value[:, None], z)[:, 0, 0].numpy(), by_path[:, 0, 0].numpy()
+    return tuple(weights @ g**2 - (weights @ g) ** 2 for g in each)
+
+
+@pytest.mark.equation("eq-gradients-square", oracle="quadrature")
+@pytest.mark.parametrize("mu", [0.0, 1.5, -10.0])
+def test_on_a_parabola_the_scores_variance_grows_as_the_fourth_power_and_the_slopes_does_not(mu):
+    eps, weights = np.polynomial.hermite_e.hermegauss(8)
+    by_score, by_path = both_variances_in_mu(lambda z: z[..., 0] ** 2, mu, (eps, weights / weights.sum()))
+    assert by_score == pytest.approx(mu**4 + 14 * mu**2 + 15, rel=1e-9)
+    assert by_path == pytest.approx(4, rel=1e-9)
+
+
+@pytest.mark.equation("eq-gradients-sine", oracle="quadrature")
+@pytest.mark.parametrize("omega", [0.25, 1.0, 1.4, 3.0, 10.0])
+def test_on_a_sine_the_scores_variance_is_bounded_and_the_paths_grows_as_the_frequency_squared(omega):
+    eps = np.linspace(-12, 12, 40_001)
+    weights = stats.norm.pdf(eps) * (eps[1] - eps[0])
+    by_score, by_path = both_variances_in_mu(lambda z: torch.sin(omega * z[..., 0]), 0.0, (eps, weights))
+    once, twice = np.exp(-(omega**2)), np.exp(-2 * omega**2)
+    assert by_score == pytest.approx(0.5 - 0.5 * (1 - 4 * omega**2) * twice - omega**2 * once, abs=1e-9)
+    assert by_path == pytest.approx(0.5 * omega**2 * (1 + twice) - omega**2 * once, abs=1e-8)
+
+
+@pytest.mark.equation("eq-gradients-left-out", oracle="enumeration")
+def test_what_rao_blackwellization_leaves_out_may_have_canceled_what_it_keeps():
+    states = DISCRETE["coins"][3]
+    changes = []
+    # the second model is q itself, term by term, and a constant: log p - log q does not vary, and its parts do
+    p = special.expit([0.3, -0.8, 1.1])
+    own = Factors(lambda z: torch.where(z == 1, *map(torch.from_numpy, (np.log(p), np.log(1 - p)))) + 2, torch.eye(3) > 0)
+    for log_joint in (THREE_COINS, own, Factors(lambda z: own.terms(z) - double(6.0, 0.0, 0.0), own.touches)):
+        weights = COINS.log_prob(states).exp()[:, None]
+        f, whole = reinforce(COINS, log_joint, states)
+        kept, s = rao_blackwell(COINS, log_joint, states).gradient[..., 0], score(COINS, states)[..., 0]
+
+        def variance(g: Tensor) -> Tensor:
+            return (weights * g**2).sum(0) - (weights * g).sum(0) ** 2  # noqa: B023
+
+        log_q_i = torch.where(states == 1, torch.from_numpy(np.log(p)), torch.from_numpy(np.log(1 - p)))
+        f_i = log_joint.terms(states) @ log_joint.touches.double() - log_q_i
+        r_i = f[:, None] - f_i
+        difference = variance(whole[..., 0]) - variance(kept)
+        assert torch.allclose(difference, (weights * r_i * (2 * f_i + r_i) * s**2).sum(0), atol=1e-10)
+        changes.append(difference)
+    assert (changes[0] > 0).any() and (changes[1] > 0).all()
+    assert (changes[2] < 0).all(), "f is zero in all states, and no part of it is"
+
+
+@pytest.mark.equation("eq-gradients-own-baseline", oracle="enumeration")
+@pytest.mark.parametrize("draws", [2, 3, 5])
+def test_a_baseline_that_contains_the_draw_itself_takes_a_share_of_the_gradient(draws):
+    q, log_joint, elbo, states = DISCRETE["coins"]
+
+    def biased(q, log_joint, z):
+        f, _ = reinforce(q, log_joint, z)
+        return Estimate(f, score_function(q, (f - f.mean(0))[..., None], z))
+
+    mean = mean_over_discrete_draws(biased, q, log_joint, states, draws)
+    assert np.allclose(mean, (1 - 1 / draws) * finite_differences(elbo, parameters(q).numpy()), atol=1e-9)
+
+
 # What the variances are
 
 

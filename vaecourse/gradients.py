@@ -128,7 +128,8 @@ def score_function(
 ) -> Float[Tensor, "draws *points latents parameters"]:
     """signal * score, whose mean is the gradient of E_q[f(z)] for signal = f(z)[..., None] (eq-gradients-score).
 
-    A signal with a number for each latent has, for the i-th, what of f depends on z_i.
+    A signal with a number for each latent has, for the i-th, what of f depends on z_i. Of a coin the mean is
+    eq-gradients-coin, the variance eq-gradients-coin-variance.
     """
     return signal[..., None] * score(q, z)
 
@@ -161,7 +162,8 @@ def _local_log_weight(q: Posterior, factors: Factors, z: Tensor) -> tuple[Tensor
 def rao_blackwell(q: Posterior, log_joint: Factors, z: Num[Tensor, "draws *points latents"]) -> Estimate:
     """Each latent's score times its own terms: those that touch it, less log q_i(z_i) (eq-gradients-rao-blackwell).
 
-    What is left out has expectation zero, since the other latents are independent of this one under q.
+    What is left out has expectation zero, since the other latents are independent of this one under q. Its variance may be
+    the larger, though rarely (eq-gradients-left-out).
     Ranganath, Gerrish and Blei (2014).
     """
     f, f_i = _local_log_weight(q, log_joint, z)
@@ -177,7 +179,10 @@ def _needs_draws(z: Tensor, least: int, why: str) -> None:
 
 
 def above_others(signal: Float[Tensor, "draws *signals"]) -> Float[Tensor, "draws *signals"]:
-    """f(z_k) less the mean of f at the other draws, a baseline that does not depend on z_k (eq-gradients-leave-one-out)."""
+    """f(z_k) less the mean of f at the other draws, a baseline that does not depend on z_k (eq-gradients-leave-one-out).
+
+    Without its factor K / (K - 1), for K draws, it is biased: eq-gradients-own-baseline.
+    """
     _needs_draws(signal, 2, "one of them the others' baseline")
     return (signal - signal.mean(0)) * (len(signal) / (len(signal) - 1))
 
@@ -261,7 +266,8 @@ def path(
 ) -> tuple[Float[Tensor, "draws *points"], Float[Tensor, "draws *points latents parameters"]]:
     """f(z), and the gradient of f(g(eps, lambda)) in lambda for z = g(eps, lambda) = mu + sigma eps, f's own lambda held still.
 
-    By the chain rule: df/dz times dz/dmu = 1 and dz/dlog sigma = sigma eps = z - mu. Raises TypeError where q is discrete.
+    By the chain rule: df/dz times dz/dmu = 1 and dz/dlog sigma = sigma eps = z - mu. For f = z^2 and for a sine, the variances
+    beside those of the score are eq-gradients-square and eq-gradients-sine. Raises TypeError where q is discrete.
     """
     _needs_gaussian(q)
     with torch.enable_grad():

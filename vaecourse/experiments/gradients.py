@@ -170,7 +170,7 @@ discrete = Experiment(
 
 
 def measure_sine(frequency: float, seed: int, draws: int = 200_000) -> dict:
-    """Variance of one draw's gradient in mu of E sin(frequency z), z ~ N(mu, 1), at mu = 0."""
+    """Variance of one draw's gradient in mu of E sin(frequency z), z ~ N(mu, 1), at mu = 0 (eq-gradients-sine)."""
     q = Normal(torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
     z = q.sample(_generator(seed), (draws,))
     value, by_path = path(q, lambda z: torch.sin(frequency * z[..., 0]), z)
