@@ -120,6 +120,8 @@ explorable.figure = recorded(explorable.figure)
 
 AFTER = """
 def places(control):
+    if isinstance(control.value, bool):
+        return [False, True]
     if hasattr(control, "options"):
         choices = list(control.options)
         return [choices[0], choices[len(choices) // 2], choices[-1]]
