@@ -201,6 +201,15 @@ def test_divergences_are_the_sums_they_are_named_after(name):
     assert fvi.divergence(f, log_q, log_q).item() == pytest.approx(0, abs=1e-15)
 
 
+@pytest.mark.equation("eq-fvi-reversed", oracle="enumeration: E_p f(q / p) of the tabled f")
+@GENERATORS
+def test_the_dual_turns_the_divergence_round(f, by_hand):
+    log_q, log_p = torch.from_numpy(np.log(Q)), torch.from_numpy(np.log(P))
+    exact = (P * by_hand(Q / P)).sum()
+    assert fvi.divergence(f, log_q, log_p).item() == pytest.approx(exact, rel=1e-12)
+    assert fvi.divergence(f.dual, log_p, log_q).item() == pytest.approx(exact, rel=1e-12)
+
+
 @pytest.mark.equation("eq-fvi-power", oracle="enumeration: Renyi's divergence as a sum")
 @pytest.mark.parametrize("alpha", [-1.5, 0.2, 0.5, 2.0])
 def test_the_power_divergence_is_a_function_of_renyis(alpha):
@@ -788,6 +797,7 @@ def test_estimators_train_the_encoder_and_the_decoder_of_a_vae(estimator):
     assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+@pytest.mark.equation("eq-fvi-elbo", oracle="independent code: the VAE's estimate of its ELBO, from the same draws")
 def test_the_exclusive_kl_is_minus_the_elbo_of_a_vae_and_has_its_gradient():
     model, x = bernoulli_vae(6, 2, hidden=(5,)).double(), (torch.rand(9, 6, generator=generator(3)) < 0.4).double()
 

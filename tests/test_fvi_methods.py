@@ -214,6 +214,18 @@ def test_renyis_divergence_between_gaussians_is_its_integral(alpha):
     assert ours.item() == pytest.approx(exact, abs=1e-7)
 
 
+@pytest.mark.equation("eq-fvi-chi-square-moment", oracle="quadrature")
+@pytest.mark.parametrize("variance", [0.55, 0.6, 1.0, 1.5, 4.0])
+def test_the_second_moment_of_gaussian_weights_has_a_closed_form_and_an_end(variance):
+    p, q = stats.norm(0, 1), stats.norm(0, sqrt(variance))
+    exact, _ = integrate.quad(lambda z: exp(2 * p.logpdf(z) - q.logpdf(z)), -60, 60, points=[-5, 0, 5], limit=400)
+    assert variance / sqrt(2 * variance - 1) == pytest.approx(exact, rel=1e-8)
+    ours = fvi.renyi_divergence(-1.0, Normal(double(0.0), double(log(variance) / 2)), double(0.0), double(1.0).reshape(1, 1))
+    assert exp(-2 * ours.item()) == pytest.approx(exact, rel=1e-8)
+    narrow = Normal(double(0.0), double(log(0.45) / 2))
+    assert fvi.renyi_divergence(-1.0, narrow, double(0.0), double(1.0).reshape(1, 1)).item() == -inf
+
+
 def test_renyis_divergence_is_infinite_where_q_is_too_wide_or_too_narrow():
     zero = torch.zeros(2, dtype=torch.float64)
     wide, narrow = Normal(zero, zero + log(2)), Normal(zero, zero - log(4))

@@ -40,8 +40,8 @@ def variational_bound(
 
     Above that it lies by a divergence whose argument is scaled by p(x) (eq-fvi-surrogate). With a log_scale log Z the weights
     are w / Z, the bound is at least f*(p(x) / Z), and at Z = p(x) it is D_f(q || p(z|x)) itself (eq-fvi-scaled-bound). That is
-    also what keeps generators in the range of floats that shrink or grow with p(x). By total variation, it bounds nothing
-    where all weights are below 1 (eq-fvi-total-variation).
+    also what keeps generators in the range of floats that shrink or grow with p(x). By the exclusive KL it is minus the ELBO
+    (eq-fvi-elbo); by total variation, it bounds nothing where all weights are below 1 (eq-fvi-total-variation).
 
     Not differentiable through log_scale. Raises TypeError or ValueError for weights that are no floats or no draws.
     """

@@ -17,7 +17,7 @@ def renyi_divergence(
 
     Not below zero for alpha > 0, not above it for alpha < 0, where the best q is the one with the largest. With
     A = alpha / sigma^2 + (1 - alpha) precision it is finite where A is positive definite; elsewhere inf is returned, with its
-    sign. Gil, Alajaji and Linder (2013).
+    sign. At alpha = -1 it is -log E_q w^2 / 2 of weights w = p / q (eq-fvi-chi-square-moment). Gil, Alajaji and Linder (2013).
     """
     if alpha in (0, 1):
         raise ValueError(f"alpha = {alpha:g} is a limit: 0 at alpha = 0, KL(q || p) at alpha = 1 (Normal.kl, kl_from)")

@@ -49,7 +49,7 @@ class Generator:
 
     @property
     def dual(self) -> "Generator":
-        """The generator f*, for the divergence the other way round; its alpha is 1 - alpha."""
+        """The generator f*, for the divergence the other way round (eq-fvi-reversed); its alpha is 1 - alpha."""
         name = self.name.removesuffix(" dual") if self.name.endswith(" dual") else f"{self.name} dual"
         return Generator(name, self.star, self.f, None if self.alpha is None else 1 - self.alpha)
 
