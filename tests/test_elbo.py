@@ -400,6 +400,17 @@ def test_the_sum_of_elbo_and_gap_does_not_move_when_q_does():
     assert bounds.argmax() == gaps.argmin()
 
 
+def test_the_best_gaussian_on_one_of_two_humps_lacks_log_2_and_the_sharper_the_humps_the_more_exactly():
+    mus, sigmas = torch.linspace(1.0, 1.4, 17, dtype=torch.float64), torch.linspace(0.02, 0.3, 15, dtype=torch.float64)
+    grid = torch.cartesian_prod(mus, sigmas)
+    least = []
+    for noise in (0.5, 0.2, 0.1):
+        model = elbo.parabola(noise)
+        log_q = model.log_q(Normal(grid[:, :1], grid[:, 1:].log()))
+        least.append(model.gap(double([0.0, 2.0]).expand(len(grid), 2), log_q).min().item() - log(2))
+    assert 0.1 > least[0] > least[1] > least[2] > -1e-3 and least[2] < 0.02
+
+
 # z among finitely many values
 
 
