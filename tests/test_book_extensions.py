@@ -54,6 +54,7 @@ def runs(project) -> int:
     """Build, as often as asked; how often the page has run in all."""
     settings = {
         "extensions": ["myst_nb", "freshness"],
+        "source_suffix": {".md": "myst-nb"},  # Sphinx would write in a default that all builds of a process share
         "nb_execution_mode": "cache",
         "root_doc": "07_page",
     }
@@ -164,6 +165,7 @@ class Book:
     def build(self):
         settings = {
             "extensions": ["myst_nb", "numbering", "verified"],
+            "source_suffix": {".md": "myst-nb"},
             "nb_execution_mode": "off",
             "root_doc": "index",
             "exclude_patterns": ["_build"],

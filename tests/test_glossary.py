@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
@@ -86,12 +87,13 @@ def pages(tmp_path_factory) -> Path:
     settings = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["sphinx"]["config"]
     settings = {
         "extensions": ["myst_parser", "glossary"],
+        "source_suffix": {".md": "markdown"},  # Sphinx would write in a default that all builds of a process share
         "html_theme": "sphinx_book_theme",
         "html_static_path": [str(BOOK / "_static")],
         "html_css_files": settings["html_css_files"],
         "nitpicky": True,
     }
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, docutils_namespace():
         patch.syspath_prepend(BOOK / "_ext")
         Sphinx(folder, None, folder / "html", folder / "doctrees", "html", settings, status=None, warningiserror=True).build()
     return folder / "html" / "book"

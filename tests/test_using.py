@@ -103,6 +103,7 @@ def built(tmp_path, monkeypatch):
     (tmp_path / "book" / "exercises" / "07_vae.md").write_text("# Exercises\n")
     settings = {
         "extensions": ["myst_parser", "sphinx_design", "glossary", "course"],
+        "source_suffix": {".md": "markdown"},  # Sphinx would write in a default that all builds of a process share
         "myst_enable_extensions": ["colon_fence", "dollarmath"],
         "root_doc": "book/page",
         "exclude_patterns": ["notebooks", "out"],
