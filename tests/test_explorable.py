@@ -188,7 +188,7 @@ def test_a_point_is_not_dragged_over_axes_whose_limits_change():
         return figure
 
     with pytest.raises(ValueError, match="give them the same limits and the same place in all states"):
-        html(zooming, drag=("mean", "width"))
+        html(zooming, drag=("mean", "width"), mean=slider(), width=width())
 
 
 def test_what_draw_raises_is_raised():
