@@ -15,18 +15,17 @@ import torch
 from jaxtyping import Float
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Generator, Tensor
 
 from vaecourse import figures, samplers
+from vaecourse.explorable import plane
 from vaecourse.explorable.alternative import check_alt
+from vaecourse.explorable.plane import LEFT, MINUS, SIDE, TOP
 
-LEFT, TOP, SIDE = 44, 10, 400  # where the plane lies in the drawing, and how large it is
 UNITS = 4000  # along a side: what lies in the plane is drawn to a tenth
 MASSES = (0.95, 0.75, 0.5, 0.25)  # what the contours enclose
 STEPS = 100  # walked before the first look, in the page and on paper
 MOST_SHARES = 6  # so many modes have a share each in the table; of more it counts those that have a chain
-MINUS = "\u2212"
 
 
 def langevin(
@@ -158,22 +157,15 @@ data-density="{escape(json.dumps(data))}">
         )
 
     def _plane(self) -> str:
-        ticks = [t for t in MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(-self.reach, self.reach) if abs(t) <= self.reach]
-        along = {f"{t:g}".replace("-", MINUS): round(SIDE * (t / self.reach + 1) / 2) for t in ticks}
-        bottom, middle = TOP + SIDE, SIDE / 2
-        return f"""\
-<svg viewBox="0 0 {LEFT + SIDE + 12} {bottom + 44}" tabindex="0" role="application" data-lm-suppress-shortcuts="true" \
-aria-roledescription="plane with a starting point to move" \
-aria-label="Plane. The arrow keys move the point where all chains start, with Shift in larger steps.">
-<g class="lines">{"".join(f'<path d="M{LEFT + t} {TOP}v{SIDE}M{LEFT} {bottom - t}h{SIDE}"/>' for t in along.values())}</g>
-<svg x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" viewBox="0 0 {UNITS} {UNITS}">
-<g class="contours">{self._contours()}</g><path class="dots"/><circle class="start" r="70"/></svg>
-<g>{"".join(f'<text x="{LEFT + t}" y="{bottom + 17}">{tick}</text>' for tick, t in along.items())}</g>
-<g class="vertical">{"".join(f'<text x="{LEFT - 6}" y="{bottom - t}">{tick}</text>' for tick, t in along.items())}</g>
-<text class="axis" x="{LEFT + middle}" y="{bottom + 36}">z₁</text>
-<text class="axis" x="15" y="{TOP + middle}">z₂</text>
-<rect class="field" x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}"/>
-</svg>"""
+        window = f'x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" viewBox="0 0 {UNITS} {UNITS}"'
+        inside = f'<g class="contours">{self._contours()}</g><path class="dots"/><circle class="start" r="70"/>'
+        return plane.svg(
+            self.reach,
+            inside=f"<svg {window}>{inside}</svg>",
+            above="",
+            role="plane with a starting point to move",
+            label="Plane. The arrow keys move the point where all chains start, with Shift in larger steps.",
+        )
 
     def _rows(self) -> str:
         """What is true of the density, beside room for what the page finds of the chains."""

@@ -14,16 +14,14 @@ from math import prod
 import torch
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from vaecourse import figures
+from vaecourse.explorable import plane
 from vaecourse.explorable.alternative import check_alt
+from vaecourse.explorable.plane import LEFT, MINUS, SIDE, TOP, at
 from vaecourse.networks import BernoulliNetwork
 from vaecourse.vae import VAE
-
-LEFT, TOP, SIDE = 44, 10, 400  # where the plane lies in the drawing, and how large it is
-MINUS = "\u2212"
 
 
 def latent_plane(
@@ -123,32 +121,23 @@ data-widths="{widths}" data-weights="{b64encode(self.weights).decode()}">
     def still(self) -> Figure:
         """The plane and the image as they are before the point is moved, for paper."""
         figure = Figure(figsize=(figures.WIDTH, 4.4), layout="constrained")
-        plane, image = figure.subplots(1, 2, width_ratios=(2, 1))
-        figures.latent_scatter(self.codes, self.labels, ax=plane)
-        plane.plot(*self.start, "o", color="black", markersize=9, markeredgecolor="white", markeredgewidth=2)
-        plane.set(xlim=(-self.reach, self.reach), ylim=(-self.reach, self.reach))
+        codes, image = figure.subplots(1, 2, width_ratios=(2, 1))
+        figures.latent_scatter(self.codes, self.labels, ax=codes)
+        codes.plot(*self.start, "o", color="black", markersize=9, markeredgecolor="white", markeredgewidth=2)
+        codes.set(xlim=(-self.reach, self.reach), ylim=(-self.reach, self.reach))
         figures.image_grid(self.decode(torch.tensor([self.start])), self.shape, ax=image)
         image.set_title("z = ({:.2f}, {:.2f})".format(*self.start).replace("-", MINUS))
         return figure
 
     def _plane(self) -> str:
-        ticks = [t for t in MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(-self.reach, self.reach) if abs(t) <= self.reach]
-        along = {f"{t:g}".replace("-", MINUS): _at(t, t, self.reach) for t in ticks}
-        bottom, middle = TOP + SIDE, SIDE / 2
-        return f"""\
-<svg viewBox="0 0 {LEFT + SIDE + 12} {bottom + 44}" tabindex="0" role="application" data-lm-suppress-shortcuts="true" \
-aria-roledescription="plane with a point to move" \
-aria-label="Latent plane. The arrow keys move the point, with Shift in larger steps.">
-<g class="lines">{"".join(f'<path d="M{x} {TOP}V{bottom}M{LEFT} {y}H{LEFT + SIDE}"/>' for x, y in along.values())}</g>
-<svg x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" viewBox="{LEFT} {TOP} {SIDE} {SIDE}">{self._dots()}</svg>
-<g>{"".join(f'<text x="{x}" y="{bottom + 17}">{tick}</text>' for tick, (x, _) in along.items())}</g>
-<g class="vertical">{"".join(f'<text x="{LEFT - 6}" y="{y}">{tick}</text>' for tick, (_, y) in along.items())}</g>
-<text class="axis" x="{LEFT + middle}" y="{bottom + 36}">z₁</text>
-<text class="axis" x="15" y="{TOP + middle}">z₂</text>
-<path class="guides"/>
-<rect class="field" x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}"/>
-<g class="point"><circle r="8"/></g>
-</svg>"""
+        window = f'x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" viewBox="{LEFT} {TOP} {SIDE} {SIDE}"'
+        return plane.svg(
+            self.reach,
+            inside=f"<svg {window}>{self._dots()}</svg>",
+            above='<path class="guides"/><g class="point"><circle r="8"/></g>',
+            role="plane with a point to move",
+            label="Latent plane. The arrow keys move the point, with Shift in larger steps.",
+        )
 
     def _dots(self) -> str:
         """The codes, one path a class: a dot is a line without length and with round ends."""
@@ -156,7 +145,7 @@ aria-label="Latent plane. The arrow keys move the point, with Shift in larger st
             return _path(self.codes, self.reach, "var(--accent)")
         of_class = {label: self.codes[self.labels == label] for label in self.classes}
         dots = [_path(c, self.reach, color) for c, color in zip(of_class.values(), figures.CLASS_COLORS, strict=False)]
-        places = {label: _at(*figures.densest(codes), self.reach) for label, codes in of_class.items()}
+        places = {label: at(*figures.densest(codes), self.reach) for label, codes in of_class.items()}
         names = "".join(f'<text x="{x}" y="{y}">{label}</text>' for label, (x, y) in places.items())
         return f'{"".join(dots)}<g class="names">{names}</g>'
 
@@ -194,13 +183,8 @@ def _codes(codes: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor 
     return codes.detach().cpu(), None if labels is None else labels.cpu()
 
 
-def _at(z1: float, z2: float, reach: float) -> tuple[int, int]:
-    """Where a code lies in the drawing."""
-    return round(LEFT + SIDE * (z1 / reach + 1) / 2), round(TOP + SIDE * (1 - z2 / reach) / 2)
-
-
 def _path(codes: Tensor, reach: float, color: str) -> str:
     """The codes on the plane as dots of one color; two that fall on the same place are drawn once."""
-    places = sorted({_at(z1, z2, reach) for z1, z2 in codes[(codes.abs() <= reach).all(1)].tolist()})
+    places = sorted({at(z1, z2, reach) for z1, z2 in codes[(codes.abs() <= reach).all(1)].tolist()})
     steps = (f"m{x1 - x0} {y1 - y0}h0" for (x0, y0), (x1, y1) in pairwise([(0, 0), *places]))
     return f'<path class="dots" stroke="{color}" d="M0 0{"".join(steps)}"/>'

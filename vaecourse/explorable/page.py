@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import re
 from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha256
@@ -75,7 +74,7 @@ def html(draw: Callable[..., Figure], alt: str, drag: tuple[str, str] | None, co
         raise ValueError(
             f"the figure weighs {weight // 1000} kB, compressed; {MOST_BYTES // 1000} are allowed: fewer states, fewer points"
         )
-    return re.sub(r"\n\s*", "\n", text)
+    return text
 
 
 def _json(data: object) -> str:
