@@ -11,15 +11,10 @@ from hypothesis import strategies as st
 from scipy import linalg, optimize
 from torch import Tensor, nn
 
+from helpers import generator, needs_cuda
 from vaecourse import autoencoders, datasets, pca, training
 from vaecourse.autoencoders import Autoencoder, Lookup, antipodal_clash, principal_angles
 from vaecourse.networks import mlp
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def fit(model: Autoencoder, x: Tensor, steps: int, rate: float = 1e-3) -> Autoencoder:

@@ -12,18 +12,12 @@ from scipy import integrate, optimize, special, stats
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from helpers import generator, needs_cuda
 from vaecourse import avae, training
 from vaecourse.avae import AVAE, GAN, VAEGAN, BiGAN, Convolutions, Critic, Layers, PairCritic
 from vaecourse.distributions import Categorical
 from vaecourse.networks import GaussianNetwork, mlp
 from vaecourse.vae import VAE
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
 
 # A world of few images and few codes, where every expectation is a sum
 

@@ -24,6 +24,7 @@ from torch.distributions import Independent, MultivariateNormal, kl_divergence
 from torch.distributions import Normal as TorchNormal
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers import generator, needs_cuda
 from vaecourse import beta_vae, training
 from vaecourse.beta_vae import BetaTCVAE, BetaVAE, CapacityVAE, ConstrainedVAE
 from vaecourse.distributions import Normal
@@ -31,12 +32,6 @@ from vaecourse.exact_models import ProbabilisticPCA
 from vaecourse.experiments.beta_vae import copied_weights, weighted_weights
 from vaecourse.networks import GaussianNetwork
 from vaecourse.vae import ELBO, VAE, bernoulli_vae, gaussian_vae
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -16,30 +16,14 @@ from scipy import integrate, optimize, special, stats
 from sklearn.mixture import BayesianGaussianMixture
 from torch import Tensor
 
+from helpers import assert_mean_is, double, generator, needs_cuda
 from vaecourse import cavi
 from vaecourse.cavi import GaussianMixture, GaussianTarget, MeanAndPrecision, NormalGamma, NormalWishart, Table
 from vaecourse.exact_models import TiltedGaussian
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def double(*values) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
-
-
-def assert_mean_is(draws: np.ndarray, exact: float) -> None:
-    """Fails for a right value once in 10,000 seeds."""
-    error = draws.std(ddof=1) / sqrt(len(draws))
-    assert error < 0.02 * (1 + abs(exact)), "too few draws to tell anything"
-    assert abs(draws.mean() - exact) < 3.9 * error
 
 
 def assert_never_falls(elbos: Tensor) -> None:

@@ -18,32 +18,15 @@ from sklearn.naive_bayes import BernoulliNB
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from helpers import assert_mean_is, double, generator, needs_cuda
 from vaecourse import elbo
 from vaecourse.distributions import Bernoulli, Categorical, Normal
 from vaecourse.elbo import BayesianRegression, LatentModel, Regression, polynomial
 from vaecourse.exact_models import ConjugateGaussian, DiscreteJoint, ProbabilisticPCA
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def double(*values) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
-
-
-def assert_mean_is(draws: Tensor, exact: float) -> None:
-    """Fails for a right estimator once in 10,000 seeds."""
-    draws = draws.double().flatten()
-    error = draws.std().item() / sqrt(len(draws))
-    assert error < 0.02 * (1 + abs(exact)), "too few draws to tell anything"
-    assert abs(draws.mean().item() - exact) < 3.9 * error
 
 
 # Regression with an error model
@@ -480,7 +463,7 @@ def test_where_q_misses_a_value_the_bound_is_that_of_what_it_sees_and_importance
     joint = double(0.2, 0.5)
     q = double(1.0, 0.0)
     assert elbo.lower_bound(joint.log(), q.log()).item() == pytest.approx(log(0.2))
-    z = Categorical(q.log()).sample(generator(), (10_000,))
+    z = Categorical(q.log()).sample(generator(), shape=(10_000,))
     log_w = (joint.log() - q.log())[z][:, None]
     assert elbo.importance_estimate(log_w).item() == pytest.approx(log(0.2))  # for any number of draws; log p(x) = log .7
     assert elbo.log_evidence(joint.log()).item() == pytest.approx(log(0.7))

@@ -16,29 +16,11 @@ from scipy import integrate, optimize, special, stats
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
+from helpers import assert_mean_is, double, generator, needs_cuda
 from vaecourse import fvi, training
 from vaecourse.distributions import Categorical, Normal
 from vaecourse.exact_models import TiltedGaussian
 from vaecourse.vae import bernoulli_vae
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def double(*values) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def assert_mean_is(draws: Tensor, exact: float) -> None:
-    """Fails for a right estimator once in 10,000 seeds."""
-    draws = draws.detach().double().flatten()
-    error = draws.std().item() / sqrt(len(draws))
-    assert error < 0.02 * (1 + abs(exact)), "too few draws to tell anything"
-    assert abs(draws.mean().item() - exact) < 3.9 * error
-
 
 Q, P = np.array([0.1, 0.6, 0.2, 0.1]), np.array([0.3, 0.3, 0.25, 0.15])
 

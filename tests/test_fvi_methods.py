@@ -13,18 +13,10 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize, special, stats
 from torch import Tensor
 
+from helpers import double, generator
 from vaecourse import fvi
 from vaecourse.distributions import Normal
 from vaecourse.exact_models import BimodalMixture, TiltedGaussian
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def double(*values) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
 
 # f-CAVI on tables
 
@@ -469,7 +461,7 @@ def test_the_tail_adaptive_gradient_is_that_of_the_f_divergence_whose_curvature_
 def test_a_tail_adaptive_beta_of_zero_is_the_exclusive_kls_gradient_along_the_draws():
     q = Normal(double(0.3).requires_grad_(), double(-0.2).requires_grad_())
     loss = fvi.tail_adaptive_loss(lambda z: log_normal(z, 0.4, 0.8), q, 9, generator(1), beta=0.0)
-    z = q.sample(generator(1), (9,))
+    z = q.sample(generator(1), shape=(9,))
     expected = -(log_normal(z, 0.4, 0.8) - fvi.frozen(q).log_prob(z)).mean()
     parts = [torch.autograd.grad(value, [q.mu, q.log_sigma]) for value in (loss, expected)]
     assert torch.allclose(torch.cat(parts[0]), torch.cat(parts[1]))

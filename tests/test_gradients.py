@@ -18,6 +18,7 @@ from scipy import special, stats
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers import double, generator, needs_cuda
 from vaecourse import training
 from vaecourse.distributions import Bernoulli, Categorical, Normal
 from vaecourse.exact_models import ConjugateGaussian
@@ -47,8 +48,6 @@ from vaecourse.gradients import (
     with_parameters,
 )
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
 BY_SCORE = {
     "reinforce": reinforce,
     "reinforce, leave one out": reinforce_leave_one_out,
@@ -59,14 +58,6 @@ BY_SCORE = {
 }
 BY_PATH = {"reparameterized": reparameterized, "path only": path_only}
 LEAST_DRAWS = {name: 2 if "leave" in name else 4 if "control" in name else 1 for name in {**BY_SCORE, **BY_PATH}}
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def double(*values) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def finite_differences(f, x: np.ndarray, h: float = 1e-5) -> np.ndarray:
@@ -229,7 +220,7 @@ def test_the_score_is_the_gradient_of_torchs_log_prob(q):
         Bernoulli: lambda: torch.distributions.Bernoulli(logits=value[:, 0]),
         Categorical: lambda: torch.distributions.Categorical(logits=value),
     }[type(q)]()
-    z = q.sample(generator(1), (7,))
+    z = q.sample(generator(1), shape=(7,))
     for draw, ours in zip(z, score(q, z), strict=True):
         assert torch.allclose(torch.autograd.grad(theirs.log_prob(draw).sum(), value, retain_graph=True)[0], ours)
 
@@ -238,7 +229,7 @@ def test_the_score_is_the_gradient_of_torchs_log_prob(q):
 
 
 def draws_of(q, count: int, seed: int = 3) -> Tensor:
-    return q.sample(generator(seed), (count,)).detach()
+    return q.sample(generator(seed), shape=(count,)).detach()
 
 
 def test_reparameterization_is_what_autograd_finds_when_it_differentiates_through_the_draw():
@@ -281,7 +272,7 @@ def test_rao_blackwellization_gives_each_latent_the_terms_of_its_markov_blanket(
 
 def test_each_data_point_of_a_batch_may_have_its_own_q():
     mu, log_sigma = torch.randn(4, 2, generator=generator(1)).double(), torch.randn(4, 2, generator=generator(2)).double()
-    q, z = Normal(mu, log_sigma), Normal(mu, log_sigma).sample(generator(3), (5,))
+    q, z = Normal(mu, log_sigma), Normal(mu, log_sigma).sample(generator(3), shape=(5,))
     for name, estimator in {**BY_SCORE, **BY_PATH}.items():
         together = estimator(q, QUARTIC, z)
         for i in range(4):
@@ -593,7 +584,7 @@ def test_the_surrogate_has_the_elbos_value_and_carries_the_estimated_gradient_to
     encoder, x = nn.Linear(3, 4).double(), torch.randn(5, 3, generator=generator(1), dtype=torch.float64)
     nn.init.normal_(encoder.weight, generator=generator(2))
     q = Normal(*encoder(x).chunk(2, -1))
-    estimate = estimator(q, QUARTIC, q.sample(generator(3), (6,)).detach())
+    estimate = estimator(q, QUARTIC, q.sample(generator(3), shape=(6,)).detach())
     bound = surrogate(q, estimate)
     assert torch.allclose(bound, estimate.value.mean(0))
     (ours,) = torch.autograd.grad(bound.sum(), encoder.weight)

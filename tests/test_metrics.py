@@ -17,6 +17,7 @@ from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from helpers import assert_mean_is, double, generator, needs_cuda
 from vaecourse import datasets, metrics
 from vaecourse.datasets import stacked_digits
 from vaecourse.datasets.densities import GaussianGrid
@@ -24,27 +25,9 @@ from vaecourse.distributions import Normal
 from vaecourse.exact_models import ConjugateGaussian, ProbabilisticPCA
 from vaecourse.metrics import Classifier, Evidence, annealing, distances, features, modes
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
-
-
-def double(*values) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def assert_mean_is(draws: Tensor, exact: float) -> None:
-    """Fails for a right estimator once in 10,000 seeds."""
-    draws = draws.detach().double().flatten()
-    error = draws.std().item() / sqrt(len(draws))
-    assert error < 0.05 * (0.1 + abs(exact)), "too few draws to tell anything"
-    assert abs(draws.mean().item() - exact) < 3.9 * error
 
 
 def covariance(dim: int, seed: int, rank: int | None = None) -> Tensor:

@@ -11,14 +11,9 @@ from scipy import integrate, optimize, stats
 from sklearn import decomposition
 from torch import Tensor
 
+from helpers import generator, needs_cuda
 from vaecourse import datasets, pca
 from vaecourse.exact_models import ProbabilisticPCA
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def table(n: int = 60, pixels: int = 7, seed: int = 0) -> Tensor:

@@ -9,27 +9,17 @@ import torch
 from scipy import integrate, stats
 from torch import Tensor, nn
 
+from helpers import double, generator, needs_cuda
 from vaecourse import priors, training
 from vaecourse.distributions import Normal
 from vaecourse.priors import AggregatedPosterior, ContrastivePrior
 from vaecourse.vae import VAE, bernoulli_vae, evaluate
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def double(values) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
 # A line: four posteriors with a hole between, and a sharp one
 
 
 MU, SIGMA = [-1.5, -1.2, 1.0, 1.6], [0.4, 0.3, 0.35, 0.15]
-POSTERIORS = Normal(double(MU)[:, None], double(SIGMA).log()[:, None])
+POSTERIORS = Normal(double(*MU)[:, None], double(*SIGMA).log()[:, None])
 
 
 def log_q(z):
@@ -45,7 +35,7 @@ class Ratio(nn.Module):
 
     def __init__(self, offset: float = 0.0):
         super().__init__()
-        self.offset = nn.Parameter(double(offset))
+        self.offset = nn.Parameter(torch.tensor(offset, dtype=torch.float64))
 
     def forward(self, z: Tensor) -> Tensor:
         q = AggregatedPosterior(POSTERIORS).log_prob(z.reshape(-1, 1)).reshape(z.shape)
@@ -57,7 +47,7 @@ class Tilt(nn.Module):
 
     def __init__(self, a: float):
         super().__init__()
-        self.a = nn.Parameter(double(a))
+        self.a = nn.Parameter(torch.tensor(a, dtype=torch.float64))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.a * z
@@ -76,7 +66,7 @@ class Echo(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.unused = nn.Parameter(double(0.0))
+        self.unused = nn.Parameter(torch.tensor(0.0, dtype=torch.float64))
 
     def forward(self, z: Tensor) -> Normal:
         return Normal(z, torch.full_like(z, log(0.5)))
@@ -225,7 +215,7 @@ class Posterior(nn.Module):
 def test_the_likelihood_under_either_prior_is_the_integral():
     """With r = exp(a z) the prior is N(a, 1), Z = exp(a^2 / 2), and x ~ N(a, 1 + 1/4)."""
     prior = ContrastivePrior(VAE(Posterior(), Echo(), pixels=1, latents=1), Tilt(0.8))
-    x = double([[-1.0], [0.0], [2.0]])
+    x = torch.tensor([[-1.0], [0.0], [2.0]], dtype=torch.float64)
     found = priors.likelihoods(prior, x, log_Z=0.8**2 / 2, k=100_000, generator=generator())
     for name, a, tolerance in (("standard", 0.0, 1e-9), ("contrastive", 0.8, 0.01)):
         exact = -stats.norm.logpdf(x.numpy(), a, sqrt(1.25)).mean()
@@ -258,7 +248,10 @@ def test_under_the_standard_prior_the_likelihood_is_that_of_the_chapter_on_the_v
         (lambda: priors.holes(AggregatedPosterior(POSTERIORS), 1), "n >= 2 codes, got 1"),
         (lambda: on_a_line().log_normalizer(1), "n >= 2 codes, got 1"),
         (lambda: on_a_line().resample(3, candidates=0), "at least 1, got 3 and 0"),
-        (lambda: priors.likelihoods(on_a_line(), double([[0.0]]), 0.0, k=0), "k >= 1 draws an image"),
+        (
+            lambda: priors.likelihoods(on_a_line(), torch.tensor([[0.0]], dtype=torch.float64), 0.0, k=0),
+            "k >= 1 draws an image",
+        ),
         (lambda: priors.likelihoods(on_a_line(), torch.zeros(0, 1).double(), 0.0), "at least one image, got 500 and 0"),
     ],
     ids=["no posteriors", "holes", "normalizer", "candidates", "draws", "no images"],

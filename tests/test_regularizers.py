@@ -11,6 +11,7 @@ from scipy import integrate, stats
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from helpers import generator, needs_cuda
 from vaecourse import processes, training
 from vaecourse.distributions import Normal
 from vaecourse.networks import BernoulliNetwork, GaussianNetwork, mlp
@@ -27,14 +28,8 @@ from vaecourse.regularizers import (
 )
 from vaecourse.vae import bernoulli_vae
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
 PAIRS = [(0.0, 1.0, 1.5, 0.4), (-1.0, 2.0, 1.0, 0.5), (0.3, 0.7, 0.3, 0.7)]
 INSIDE = [0.1, 0.5, 0.8]
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(mu: float, sigma: float) -> Normal:

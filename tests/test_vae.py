@@ -16,30 +16,12 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize, special, stats
 from torch import Tensor, nn
 
+from helpers import assert_mean_is, double, generator, needs_cuda
 from vaecourse import training
 from vaecourse.distributions import Normal
 from vaecourse.exact_models import ProbabilisticPCA
 from vaecourse.networks import BernoulliNetwork, GaussianNetwork, mlp
 from vaecourse.vae import ELBO, IWAE, VAE, bernoulli_vae, evaluate, gaussian_vae
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def double(*values) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def assert_mean_is(draws: Tensor, exact: float) -> None:
-    """Fails for a right estimator once in 10,000 seeds."""
-    draws = draws.detach().double().flatten()
-    error = draws.std().item() / sqrt(len(draws))
-    assert error < 0.02 * (1 + abs(exact)), "too few draws to tell anything"
-    assert abs(draws.mean().item() - exact) < 3.9 * error
-
 
 # A world of one latent and one pixel, x | z ~ N(z^2, 1), whose posterior has two modes: integrals by quadrature
 
@@ -305,7 +287,7 @@ def test_the_variance_that_maximizes_the_elbo_is_the_mean_squared_error_a_pixel(
         return model.loss(x, generator(2))["loss"].item()
 
     best = np.exp(optimize.minimize_scalar(negative_elbo, bounds=(-6, 3), method="bounded", options={"xatol": 1e-9}).x)
-    z = model.encode(x).sample(generator(2), (1,))
+    z = model.encode(x).sample(generator(2), shape=(1,))
     assert best == pytest.approx(((x - model.decode(z).mean) ** 2).mean().item(), rel=1e-5)
 
 

@@ -19,6 +19,7 @@ from scipy import stats
 from scipy.integrate import trapezoid
 from torch import Tensor, nn
 
+from helpers import assert_mean_is, double, generator, needs_cuda
 from vaecourse import processes, samplers, training
 from vaecourse.distributions import Normal
 from vaecourse.networks import GaussianNetwork
@@ -39,24 +40,7 @@ from vaecourse.vaebm import (
     score_mlp,
 )
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 fit = partial(training.fit, progress=False, device="cpu")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def double(*values) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def assert_mean_is(draws: Tensor, exact: float, bias: float = 0.0) -> None:
-    """Fails for a right estimator once in 10,000 seeds; `bias`: how far its mean may lie from the exact value."""
-    draws = draws.detach().double().flatten()
-    error = draws.std().item() / sqrt(len(draws))
-    assert error < 0.02 * (1 + abs(exact)), "too few draws to tell anything"
-    assert abs(draws.mean().item() - exact) < bias + 3.9 * error
 
 
 # A VAE of one pixel and one latent, x | z ~ N(sin z + z, exp(z - 1)), and an energy a x^2 + b x

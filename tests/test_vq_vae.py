@@ -22,20 +22,11 @@ from scipy.cluster.vq import kmeans2, vq
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers import double, generator, needs_cuda
 from vaecourse import processes, training, vq_vae
 from vaecourse.networks import GaussianNetwork
 from vaecourse.vq_vae import VQVAE, Codebook, EMACodebook, Quantized, conv_vq_vae, evaluate
 from vaecourse.vq_vae.model import Residual
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def double(*values) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -15,18 +15,12 @@ from scipy.cluster.vq import vq
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers import generator, needs_cuda
 from vaecourse import training, vq_vae2
 from vaecourse.distributions import Categorical
 from vaecourse.vq_vae2 import VQVAE2, CodePrior, HierarchicalPrior, attention, bits_per_code, conv_vq_vae2, evaluate, prior
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
 QUIET = {"progress": False, "device": "cpu"}
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:

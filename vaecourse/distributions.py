@@ -1,10 +1,12 @@
 """The few distributions of the book.
 
 What returns a probability returns one number per data point, in nats: the last axis, the event, is summed here, once. The
-average over the batch is the caller's, once, at the end. What draws takes a generator.
+average over the batch is the caller's, once, at the end. What draws takes a generator. A distribution is its parameters, and is
+indexed and detached as they are: `q[rows]`, `q[:, None]`, `q.detach()`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from math import log, pi
 
 import torch
@@ -12,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from vaecourse.randomness import normal, uniform
+from vaecourse.randomness import indices, normal, uniform
 
 
 def _batch_axis(shape: tuple[int, ...], parameter: Tensor) -> int | None:
@@ -20,12 +22,33 @@ def _batch_axis(shape: tuple[int, ...], parameter: Tensor) -> int | None:
     return len(shape) if parameter.ndim > 1 else None
 
 
+class _Parameters:
+    """A distribution as its parameters: tensors of one batch, with the event's axis last."""
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "_Parameters":
+        return replace(self, **{field.name: change(getattr(self, field.name)) for field in fields(self)})
+
+    def __getitem__(self, index: object) -> "_Parameters":
+        """The distribution with its parameters so indexed: of some data points, `q[rows]`, or of other axes, `q[:, None]`."""
+        return self._each(lambda parameter: parameter[index])
+
+    def detach(self) -> "_Parameters":
+        """The same distribution with parameters that get no gradient."""
+        return self._each(Tensor.detach)
+
+
 @dataclass(frozen=True)
-class Normal:
+class Normal(_Parameters):
     """A Gaussian with independent coordinates, N(mu, sigma^2), parameterized by mu and log sigma (not log sigma^2)."""
 
     mu: Float[Tensor, "*batch dim"]
     log_sigma: Float[Tensor, "*batch dim"]
+
+    @classmethod
+    def standard(cls, like: Float[Tensor, "*batch dim"]) -> "Normal":
+        """N(0, I), of the shape, type and device of `like`."""
+        zeros = torch.zeros_like(like)
+        return cls(zeros, zeros)
 
     @property
     def mean(self) -> Float[Tensor, "*batch dim"]:
@@ -35,6 +58,7 @@ class Normal:
     def sample(
         self,
         generator: Generator | None = None,
+        *,
         shape: tuple[int, ...] = (),
     ) -> Float[Tensor, "*shape dim"]:
         """Draw mu + sigma * eps, differentiable in mu and log_sigma (eq-vae-pathwise-gradient).
@@ -70,7 +94,7 @@ class Normal:
 
 
 @dataclass(frozen=True)
-class Bernoulli:
+class Bernoulli(_Parameters):
     """Independent coin flips x in {0, 1}, one a coordinate, with p(x = 1) = sigmoid(logits)."""
 
     logits: Float[Tensor, "*batch dim"]
@@ -80,7 +104,7 @@ class Bernoulli:
         """The probabilities of a one."""
         return self.logits.sigmoid()
 
-    def sample(self, generator: Generator | None = None, shape: tuple[int, ...] = ()) -> Float[Tensor, "*shape dim"]:
+    def sample(self, generator: Generator | None = None, *, shape: tuple[int, ...] = ()) -> Float[Tensor, "*shape dim"]:
         """Draw zeros and ones; no gradient flows through the draw. `shape` is put before the batch."""
         u = uniform((*shape, *self.logits.shape), self.logits, generator, _batch_axis(shape, self.logits))
         return (u < self.mean).to(self.logits.dtype)
@@ -104,7 +128,7 @@ class Bernoulli:
 
 
 @dataclass(frozen=True)
-class Categorical:
+class Categorical(_Parameters):
     """One choice among `classes`, with p(k) = softmax(logits)_k. An event is an index, so it has no axis of its own."""
 
     logits: Float[Tensor, "*batch classes"]
@@ -114,7 +138,7 @@ class Categorical:
         """The probability of each class."""
         return self.logits.softmax(-1)
 
-    def sample(self, generator: Generator | None = None, shape: tuple[int, ...] = ()) -> Int[Tensor, "*shape"]:
+    def sample(self, generator: Generator | None = None, *, shape: tuple[int, ...] = ()) -> Int[Tensor, "*shape"]:
         """Draw indices by the Gumbel-max rule; no gradient flows. `shape` is put before the batch."""
         u = uniform((*shape, *self.logits.shape), self.logits, generator, _batch_axis(shape, self.logits))
         gumbel = -(-u.clamp_min(torch.finfo(u.dtype).tiny).log()).log()
@@ -133,3 +157,49 @@ class Categorical:
     def kl(self, other: "Categorical") -> Float[Tensor, "*batch"]:
         """KL(self || other) in nats (eq-prerequisites-kl), never negative (eq-prerequisites-kl-nonnegative)."""
         return (self.probabilities * (self.logits.log_softmax(-1) - other.logits.log_softmax(-1))).sum(-1)
+
+
+@dataclass(frozen=True)
+class Point(_Parameters):
+    """All mass on one value: what a network without noise returns. It has a mean and draws, and no density."""
+
+    value: Float[Tensor, "*batch dim"]
+
+    @property
+    def mean(self) -> Float[Tensor, "*batch dim"]:
+        """The value."""
+        return self.value
+
+    def sample(self, generator: Generator | None = None, *, shape: tuple[int, ...] = ()) -> Float[Tensor, "*shape dim"]:
+        """The value, whatever the generator; `shape` is put before the batch."""
+        return self.value.expand(*shape, *self.value.shape)
+
+
+BLOCK = 512  # points whose densities under all components are held at once
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """(1/n) sum of p_i(x): a batch of n distributions, (n, dim), each as likely. All of them count, none is left out.
+
+    Raises ValueError where the components are no batch of at least one.
+    """
+
+    components: Normal | Bernoulli
+
+    def __post_init__(self):
+        shape = tuple(self.components.mean.shape)
+        if len(shape) != 2 or shape[0] == 0:
+            raise ValueError(f"a mixture needs a batch of distributions, (n, dim), at least one; got {shape}")
+
+    def __len__(self) -> int:
+        """The number of components."""
+        return len(self.components.mean)
+
+    def log_prob(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """log of the mean density in nats, n densities a point (eq-priors-aggregated)."""
+        return torch.cat([self.components.log_prob(part[:, None]).logsumexp(1) - log(len(self)) for part in x.split(BLOCK)])
+
+    def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n dim"]:
+        """n draws: a component, each as likely, then a draw from it."""
+        return self.components[indices(len(self), (n,), self.components.mean, generator)].sample(generator)

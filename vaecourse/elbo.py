@@ -317,7 +317,7 @@ def log_weights(
     """log w = log p(x, z) - log q(z) for k draws z ~ q a data point. Raises ValueError for k < 1."""
     if k < 1:
         raise ValueError(f"k, the draws a data point, must be at least 1, got {k}")
-    z = q.sample(generator, (k,))
+    z = q.sample(generator, shape=(k,))
     return log_joint(z) - q.log_prob(z)
 
 

@@ -340,7 +340,7 @@ def variance_per_draw(
         raise ValueError(f"needs draws >= 1 and repeats >= 2, got {draws} and {repeats}")
     at_once = max(1, AT_ONCE // (draws * parameters(q).numel()))
     parts = [min(at_once, repeats - done) for done in range(0, repeats, at_once)]
-    draw = (q.sample(generator, (draws, part)).detach() for part in parts)
+    draw = (q.sample(generator, shape=(draws, part)).detach() for part in parts)
     return draws * torch.cat([estimator(q, log_joint, z).gradient.mean(0) for z in draw]).var(0)
 
 
@@ -383,7 +383,7 @@ class BlackBoxVI(nn.Module):
     def loss(self, batch: Tensor | tuple[Tensor, ...], generator: Generator | None = None) -> dict[str, Tensor]:
         """Minus the ELBO of the draws, with the estimator's gradient."""
         q = self.q
-        z = q.sample(generator, (self.draws,)).detach()
+        z = q.sample(generator, shape=(self.draws,)).detach()
         return {"loss": -surrogate(q, self.estimator(q, self.log_joint(batch), z))}
 
 

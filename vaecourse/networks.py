@@ -1,5 +1,7 @@
 """The few networks the chapters share. A probabilistic network returns a distribution, not a tensor of numbers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from math import prod
 
@@ -8,6 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaecourse.distributions import Bernoulli, Normal
+
+
+@contextmanager
+def initial_weights(seed: int) -> Iterator[None]:
+    """What is built inside starts with the weights of that seed; no other randomness is touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def mlp(*widths: int, activation: type[nn.Module] = nn.Tanh) -> nn.Sequential:

@@ -191,7 +191,7 @@ def likelihoods(
     vae, sums = prior.vae, []
     for batch in x.to(vae.device).split(max(1, decodes // k)):
         q = vae.encode(batch)
-        z = q.sample(generator, (k,))
+        z = q.sample(generator, shape=(k,))
         log_w = vae.decode(z).log_prob(batch) + _standard(z) - q.log_prob(z)
         gain = prior.log_ratio(z) - log_Z
         bounds = log_w.logsumexp(0) - log(k), (log_w + gain).logsumexp(0) - log(k), gain.mean(0)

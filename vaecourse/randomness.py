@@ -7,6 +7,7 @@ each draws the noise of the whole batch and keeps its own rows, so that the run'
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Int64
 from torch import Generator, Tensor
 
 from vaecourse import processes
@@ -45,3 +46,19 @@ def normal(shape: tuple[int, ...], like: Tensor, generator: Generator | None = N
 def uniform(shape: tuple[int, ...], like: Tensor, generator: Generator | None = None, batch_axis: int | None = 0) -> Tensor:
     """Noise that is uniform on [0, 1), of that shape, of the type and on the device of `like`; `batch_axis` as in `normal`."""
     return _draw(torch.rand, shape, like, generator, batch_axis)
+
+
+def indices(
+    options: int,
+    shape: tuple[int, ...],
+    like: Tensor,
+    generator: Generator | None = None,
+    batch_axis: int | None = 0,
+) -> Int64[Tensor, "*shape"]:
+    """Numbers from 0 to options - 1, each as likely, on the device of `like`; `batch_axis` as in `normal`.
+
+    Raises ValueError where there is nothing to choose from.
+    """
+    if options < 1:
+        raise ValueError(f"there must be at least one option to choose from, got {options}")
+    return (uniform(shape, like, generator, batch_axis) * options).long()

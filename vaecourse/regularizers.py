@@ -215,7 +215,7 @@ def mutual_information(q: Normal, generator: Generator | None = None, draws: int
             f"posteriors must be a batch, (n, latents), and draws at least 1; got shape {tuple(q.mu.shape)} and draws = {draws}"
         )
     n, gains = len(q.mu), []
-    for z in q.sample(generator, (draws,)).unbind(0):
+    for z in q.sample(generator, shape=(draws,)).unbind(0):
         for start in range(0, n, chunk):
             part = slice(start, start + chunk)
             own = Normal(q.mu[part], q.log_sigma[part]).log_prob(z[part])

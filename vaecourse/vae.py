@@ -77,7 +77,7 @@ class VAE(nn.Module):
         """
         x = x.to(self.device)
         q = self.encode(x)
-        z = q.sample(generator, (samples,))
+        z = q.sample(generator, shape=(samples,))
         return ELBO(distortion=-self.decode(z).log_prob(x).mean(0), rate=q.kl_to_standard())
 
     def elbo_a(
@@ -96,7 +96,7 @@ class VAE(nn.Module):
         """log w = log p(x | z) + log p(z) - log q(z | x) in nats, z ~ q(z | x), for each draw and image."""
         x = x.to(self.device)
         q = self.encode(x)
-        z = q.sample(generator, (samples,))
+        z = q.sample(generator, shape=(samples,))
         return self.decode(z).log_prob(x) + self.prior(len(x)).log_prob(z) - q.log_prob(z)
 
     def iwae_bound(
@@ -203,7 +203,7 @@ def evaluate(
     distortion, rate, bound = [], [], []
     for batch in x.to(model.device).split(max(1, decodes // k)):
         q = model.encode(batch)
-        z = q.sample(generator, (k,))
+        z = q.sample(generator, shape=(k,))
         log_likelihood = model.decode(z).log_prob(batch)
         log_weights = log_likelihood + model.prior(len(batch)).log_prob(z) - q.log_prob(z)
         distortion.append(-log_likelihood.mean(0))

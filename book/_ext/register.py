@@ -84,7 +84,7 @@ def read(root: Path) -> Register:
     for place, node in definitions(root, "vaecourse", "**/*.py"):
         for label in dict.fromkeys(re.findall(r"\beq-\w+(?:-\w+)+", docstrings(node))):
             functions[label].append(place)
-    for place, node in definitions(root, "tests", "test_*.py"):
+    for place, node in definitions(root, "tests", "**/test_*.py"):
         for label, oracle in filter(None, map(mark, node.decorator_list)):
             checks[label].append(Check(place, oracle))
     return Register(dict(functions), dict(checks))

@@ -55,7 +55,7 @@ def by_estimator(estimator) -> float:
     generator = torch.Generator().manual_seed(0)
 
     def step() -> None:
-        z = q.sample(generator, (DRAWS,)).detach()
+        z = q.sample(generator, shape=(DRAWS,)).detach()
         gradient = estimator(q, log_joint, z).gradient.mean(0)
         q.mu.grad, q.log_sigma.grad = -gradient[..., 0], -gradient[..., 1]
         adam.step()

@@ -43,7 +43,7 @@ def rate_parts(q: Normal, generator: Generator | None = None, draws: int = 1, ch
     if q.mu.ndim != 2 or len(q.mu) == 0 or draws < 1:
         raise ValueError(f"posteriors must be (N, latents), draws at least 1; got {tuple(q.mu.shape)} and draws = {draws}")
     sums = q.mu.new_zeros(3, dtype=torch.float64)
-    for z in q.sample(generator, (draws,)).unbind(0):
+    for z in q.sample(generator, shape=(draws,)).unbind(0):
         for start in range(0, len(z), chunk):
             rows = slice(start, start + chunk)
             own = Normal(q.mu[rows], q.log_sigma[rows]).log_prob(z[rows])

@@ -59,7 +59,7 @@ def posterior_information(
     n, latents = mu.shape
     members = [functional.one_hot(index).to(mu) for index in indices]
     information = mu.new_zeros(latents, len(members))
-    for z in Normal(mu, log_sigma).sample(generator, (draws,)).unbind(0):
+    for z in Normal(mu, log_sigma).sample(generator, shape=(draws,)).unbind(0):
         for start in range(0, n, chunk):
             rows = slice(start, start + chunk)
             for j in range(latents):

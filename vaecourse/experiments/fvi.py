@@ -318,7 +318,7 @@ def _log_likelihood(z: Tensor, batch: Tensor) -> Tensor:
 
 
 def _factor_loss(alpha: float, batch: Tensor, q: Normal, draws: int, generator: Generator) -> Tensor:
-    z = q.sample(generator, (draws,))
+    z = q.sample(generator, shape=(draws,))
     return -fvi.factor_bound(alpha, _log_prior(z) - q.log_prob(z), _log_likelihood(z, batch), POINTS)
 
 

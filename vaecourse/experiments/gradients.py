@@ -153,7 +153,7 @@ def measure_discrete(latents: int, draws: int, seed: int, repeats: int = 3000) -
     right, row = exact(q, log_joint).gradient, {"squared_gradient": (exact(q, log_joint).gradient ** 2).sum().item()}
     for name, estimator in BY_SCORE.items():
         generator = _generator(seed + 100)
-        estimates = estimator(q, log_joint, q.sample(generator, (draws, repeats))).gradient.mean(0)
+        estimates = estimator(q, log_joint, q.sample(generator, shape=(draws, repeats))).gradient.mean(0)
         error = (estimates.mean(0) - right) / (estimates.std(0) / repeats**0.5)
         row |= {name: draws * estimates.var(0).sum().item(), f"{name}: error": error.abs().max().item()}
     return row
@@ -172,7 +172,7 @@ discrete = Experiment(
 def measure_sine(frequency: float, seed: int, draws: int = 200_000) -> dict:
     """Variance of one draw's gradient in mu of E sin(frequency z), z ~ N(mu, 1), at mu = 0 (eq-gradients-sine)."""
     q = Normal(torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
-    z = q.sample(_generator(seed), (draws,))
+    z = q.sample(_generator(seed), shape=(draws,))
     value, by_path = path(q, lambda z: torch.sin(frequency * z[..., 0]), z)
     by_score = score_function(q, value[:, None], z)
     return {"score": by_score[:, 0, 0].var().item(), "reparameterized": by_path[:, 0, 0].var().item()}

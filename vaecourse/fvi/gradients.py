@@ -28,7 +28,7 @@ def draw(q: Normal | Bernoulli | Categorical, draws: int, generator: torch.Gener
     """z ~ q, (draws, *batch, dim). Raises ValueError for draws < 1."""
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
-    return q.sample(generator, (draws,))
+    return q.sample(generator, shape=(draws,))
 
 
 def log_densities(log_joint: LogJoint, q: Normal | Bernoulli | Categorical, z: Tensor) -> tuple[Tensor, Tensor]:

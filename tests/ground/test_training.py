@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers import needs_cuda
 from vaecourse import training
 from vaecourse.training import CheckpointMismatch, History, TrainingDiverged, Turn, fit, train
 
 DATA = torch.randn(23, 3, generator=torch.Generator().manual_seed(0))
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 fit = partial(fit, progress=False)
 
 

@@ -16,19 +16,16 @@ import torch
 from pybtex.database import parse_file
 from scipy import integrate, optimize, special, stats
 
+from helpers import ROOT, generator
 from vaecourse import avae, beta_vae, cavi, datasets, elbo, fvi, pca, regularizers, results, samplers, vae
 from vaecourse.distributions import Bernoulli, Normal
 from vaecourse.exact_models import ConjugateGaussian, ProbabilisticPCA
 
-BOOK = Path(__file__).parents[1] / "book"
+BOOK = ROOT / "book"
 PAGE = (BOOK / "errata.md").read_text("utf-8")
 C, X = 0.25, 1.5  # the smallest world: z ~ N(0, 1), x | z ~ N(z, C), seen X
 WORLD = ConjugateGaussian(C)
 EVIDENCE = stats.norm.logpdf(X, 0, sqrt(1 + C))
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def one(value: float) -> torch.Tensor:
@@ -480,7 +477,7 @@ def test_no_18a_reparameterization_varies_less_or_more_as_the_integrand_is_smoot
 
 def test_no_18b_at_the_posterior_the_value_of_estimator_a_has_no_variance_and_that_of_b_has():
     q = WORLD.posterior(one(X))
-    z = q.sample(generator(), (1000,))
+    z = q.sample(generator(), shape=(1000,))
     likelihood = WORLD.likelihood(z).log_prob(one(X))
     a = likelihood + Normal(0 * z, 0 * z).log_prob(z) - q.log_prob(z)
     b = likelihood - q.kl_to_standard()

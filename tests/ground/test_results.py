@@ -1,18 +1,15 @@
 """Stored results: what they hold, that a stopped run goes on, and that each file's small case still gives its numbers."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 import torch
 
+from helpers import REAL_DATA
 from vaecourse import results, training
 from vaecourse.datasets import DataError, files
 from vaecourse.experiments import Experiment
 from vaecourse.results import Results, Table
-
-REAL_DATA = Path(os.environ.get("VAECOURSE_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
 def no_download(name, file, cache):

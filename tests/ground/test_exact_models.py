@@ -11,14 +11,11 @@ from scipy import integrate, optimize, stats
 from sklearn.decomposition import PCA
 from torch import distributions as oracle
 
+from helpers import double
 from vaecourse.distributions import Categorical, Normal
 from vaecourse.exact_models import BimodalMixture, ConjugateGaussian, DiscreteJoint, ProbabilisticPCA, TiltedGaussian
 
 quick = settings(deadline=None, max_examples=40)
-
-
-def double(*values) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def diagonal(mu: torch.Tensor, log_sigma: torch.Tensor) -> oracle.Independent:

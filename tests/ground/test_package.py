@@ -9,12 +9,6 @@ import pytest
 import vaecourse
 from vaecourse import provenance
 
-CHAPTERS = [
-    *("pca", "autoencoders", "elbo", "cavi", "gradients", "fvi", "vae", "regularizers", "priors", "beta_vae", "vq_vae"),
-    *("vq_vae2", "avae", "vaebm"),
-]
-SHOWING = ["explorable", "experiments", "results", "grading"]  # they show chapters, and no chapter needs them
-
 
 def modules() -> dict[str, set[str]]:
     """What each module of the package imports inside it, by dotted names."""
@@ -48,21 +42,29 @@ def test_each_listed_name_is_a_module_with_a_docstring(name):
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_modules():
-    with pytest.raises(AttributeError, match=r"no attribute 'gan'; it has datasets, .*vae"):
+    with pytest.raises(AttributeError, match=r"no attribute 'gan'; it has provenance, .*vae"):
         _ = vaecourse.gan
 
 
-def floor(module: str) -> int:
+LEVELS = [vaecourse.FLOORS["ground"], *((chapter,) for chapter in vaecourse.FLOORS["chapters"]), vaecourse.FLOORS["shows"]]
+
+
+def level(module: str) -> int:
     """0 for what the chapters share, then each chapter in the book's order, then what shows them."""
     name = module.split(".")[1]
-    if name in SHOWING:
-        return len(CHAPTERS) + 1
-    return CHAPTERS.index(name) + 1 if name in CHAPTERS else 0
+    return next(number for number, names in enumerate(LEVELS) if name in names)
+
+
+def test_each_module_stands_on_one_floor_and_each_name_of_a_floor_is_a_module():
+    standing = [name for names in LEVELS for name in names]
+    assert sorted(standing) == sorted({name.split(".")[1] for name in IMPORTS if "." in name}), (
+        "see FLOORS in vaecourse/__init__.py"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(IMPORTS.keys() - {"vaecourse"}))
 def test_no_module_imports_from_a_floor_above_its_own(name):
-    assert [other for other in IMPORTS[name] if floor(other) > floor(name)] == []
+    assert [other for other in IMPORTS[name] if level(other) > level(name)] == []
 
 
 def test_imports_make_no_circle():

@@ -7,7 +7,6 @@ they serve. The published sets themselves are tested where they lie in the folde
 
 import gzip
 import hashlib
-import os
 import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,10 +17,10 @@ import pooch
 import pytest
 import torch
 
+from helpers import REAL_DATA
 from vaecourse import datasets
 from vaecourse.datasets import DataError, Dataset, Source, binarize, load
 
-REAL_DATA = Path(os.environ.get("VAECOURSE_DATA") or Path(__file__).parents[2] / "shared" / "data")
 PUBLISHED_MD5 = {  # of the packed files, as their publishers and torchvision list them
     "mnist/train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
     "mnist/train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",

@@ -1,26 +1,20 @@
 """The labs: a class can open them, predict, run, and compare, with no network."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+from helpers import ROOT, load
+
+NOTEBOOKS = ROOT / "notebooks"
 SOURCES = sorted((NOTEBOOKS / "source" / "labs").glob("*.md"))
 
 every_lab = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 
 
-def _builder():
-    spec = importlib.util.spec_from_file_location("build_labs", NOTEBOOKS / "source" / "build_labs.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-build_labs = _builder()
+build_labs = load(NOTEBOOKS / "source" / "build_labs.py")
 
 
 def _shipped(source: Path) -> nbformat.NotebookNode:

@@ -11,11 +11,10 @@ from scipy.integrate import quad
 from sklearn.datasets import make_moons, make_swiss_roll
 from sklearn.neighbors import NearestNeighbors
 
+from helpers import needs_cuda
 from vaecourse import datasets
 from vaecourse.datasets import draw_sprites, intrinsic_dimension, sprites, stacked_digits, textures
 from vaecourse.datasets.densities import GaussianGrid, Rings, TwoMoons
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def seeded(seed: int = 0) -> torch.Generator:

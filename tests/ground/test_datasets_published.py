@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,10 +13,10 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
+from helpers import REAL_DATA
 from vaecourse import datasets
 from vaecourse.datasets import DataError, Source, load
 
-REAL_DATA = Path(os.environ.get("VAECOURSE_DATA") or Path(__file__).parents[2] / "shared" / "data")
 RNG = np.random.default_rng(0)
 
 

@@ -1,10 +1,8 @@
 """How to use the book: what the page says of chapters, labs and exercises is what their own files say."""
 
-import importlib.util
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +10,8 @@ from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
-ROOT = Path(__file__).parents[1]
+from helpers import ROOT, load
+
 EXTENSIONS = ROOT / "book" / "_ext"
 PAGE = (ROOT / "book" / "using.md").read_text("utf-8")
 SCHEDULES = [yaml.safe_load(weeks) for weeks in re.findall(r"```\{schedule\}\n(.*?)```", PAGE, re.DOTALL)]
@@ -21,15 +20,7 @@ LABS = sorted((ROOT / "notebooks" / "source" / "labs").glob("*.md"))
 CHAPTERS = re.findall(r"file: book/(\d\d_\w+)", (ROOT / "_toc.yml").read_text("utf-8"))
 
 
-def load_course():
-    spec = importlib.util.spec_from_file_location("course", EXTENSIONS / "course.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["course"] = module  # where its dataclass looks for its own module
-    spec.loader.exec_module(module)
-    return module
-
-
-course = load_course()
+course = load(EXTENSIONS / "course.py")
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

@@ -1,6 +1,5 @@
 """The book's local extensions: pages run again when needed, numbers come from file names, equations show their tests."""
 
-import importlib.util
 import shutil
 import sys
 from io import StringIO
@@ -12,9 +11,10 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
 import vaecourse
+from helpers import ROOT, load
 from vaecourse import provenance
 
-EXTENSIONS = Path(__file__).parents[1] / "book" / "_ext"
+EXTENSIONS = ROOT / "book" / "_ext"
 
 PAGE = """---
 jupytext: {text_representation: {extension: .md, format_name: myst}}
@@ -28,13 +28,6 @@ open("runs", "a").write("run ")
 results = "page.numbers";
 ```
 """
-
-
-def load(name: str):
-    spec = importlib.util.spec_from_file_location(name, EXTENSIONS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -96,7 +89,7 @@ def test_page_runs_again_only_when_its_code_or_its_results_change(project):
     ],
 )
 def test_number_begins_with_that_of_the_file(page, counted, shown):
-    assert load("numbering").with_chapter(page, counted) == shown
+    assert load(EXTENSIONS / "numbering.py").with_chapter(page, counted) == shown
 
 
 # Equations
@@ -184,7 +177,7 @@ class Book:
         return BeautifulSoup((self.root / "_build" / "html" / f"{page}.html").read_text(), "html.parser")
 
     def faults(self) -> list[str]:
-        register = load("register")
+        register = load(EXTENSIONS / "register.py")
         equations = register.displayed(self.build().env.get_doctree("book/07_toy"))
         return register.faults("book/07_toy", equations, register.read(self.root))
 
@@ -198,7 +191,7 @@ def toy(tmp_path, monkeypatch) -> Book:
 
 
 def test_the_register_is_read_from_docstrings_and_marks(toy):
-    register = load("register").read(toy.root)
+    register = load(EXTENSIONS / "register.py").read(toy.root)
     assert {label: [(place.module, place.name) for place in places] for label, places in register.functions.items()} == {
         "eq-toy-gaussian-sum": [("toy", "Sum")],
         "eq-toy-two": [("games.dice", "two")],
@@ -333,7 +326,7 @@ def test_labels_of_chapters_whose_names_begin_alike_are_kept_apart(toy):
 
 @pytest.mark.parametrize("oracle", ["", ', oracle="a look at it"', ', oracle="quadratures"', ", oracle=None"])
 def test_an_oracle_of_no_kind_is_a_fault(toy, oracle):
-    register = load("register")
+    register = load(EXTENSIONS / "register.py")
     assert register.oracle_faults(register.read(toy.root)) == []
     toy.edit("tests/test_toy.py", ', oracle="quadrature"', oracle)
     (found,) = register.oracle_faults(register.read(toy.root))

@@ -8,7 +8,7 @@ from scipy import stats
 from torch import nn
 
 from vaecourse.distributions import Bernoulli, Normal
-from vaecourse.networks import BernoulliNetwork, GaussianNetwork, OnImages, conv_decoder, conv_encoder, mlp
+from vaecourse.networks import BernoulliNetwork, GaussianNetwork, OnImages, conv_decoder, conv_encoder, initial_weights, mlp
 
 
 def test_mlp_has_the_widths_it_is_given_and_an_activation_between_only():
@@ -97,3 +97,15 @@ def test_sides_that_cannot_be_halved_are_an_error(network):
 def test_rows_of_another_image_are_an_error_with_both_sizes():
     with pytest.raises(ValueError, match=r"rows must have 64 entries, for images \(1, 8, 8\); got shape \(2, 49\)"):
         conv_encoder((1, 8, 8), 3)(torch.zeros(2, 49))
+
+
+def test_initial_weights_are_those_of_the_seed_and_nothing_else_is_touched():
+    torch.manual_seed(5)
+    undisturbed = torch.rand(3)
+    torch.manual_seed(5)
+    with initial_weights(1):
+        first = mlp(2, 3)
+    assert torch.equal(torch.rand(3), undisturbed)
+    with initial_weights(1):
+        again = mlp(2, 3)
+    assert torch.equal(first[0].weight, again[0].weight)

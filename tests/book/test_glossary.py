@@ -10,7 +10,8 @@ import yaml
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
-ROOT = Path(__file__).parents[1]
+from helpers import ROOT
+
 BOOK = ROOT / "book"
 SCRIPTS = {"hebrew": "HEBREW", "russian": "CYRILLIC", "persian": "ARABIC"}
 ARABIC_NOT_PERSIAN = set("كيىةٱأإ٠١٢٣٤٥٦٧٨٩")

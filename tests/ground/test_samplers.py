@@ -17,6 +17,7 @@ from scipy import integrate, stats
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers import generator, needs_cuda
 from vaecourse.exact_models import TiltedGaussian
 from vaecourse.samplers import (
     DualAveraging,
@@ -37,14 +38,8 @@ from vaecourse.samplers import (
     ula_step,
 )
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
 RUNNERS = {"langevin": langevin, "mala": mala, "hmc": hmc, "metropolis": metropolis}
 EXACT_STEPS = {"mala": (mala_step, 0.3), "hmc": (partial(hmc_step, leaps=4), 0.3), "metropolis": (metropolis_step, 0.8)}
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -4,7 +4,6 @@ The build is the one that `make book` makes, in `_build`; what has not changed i
 """
 
 import http.server
-import importlib.util
 import pickle
 import re
 import threading
@@ -18,7 +17,8 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-ROOT = Path(__file__).parents[1]
+from helpers import ROOT, load
+
 HTML = ROOT / "_build" / "html"
 
 SLOPPY = """() => ({
@@ -119,14 +119,7 @@ def test_chapter_has_its_five_faces(chapter):
     assert not missing, f"chapter {chapter} lacks {', '.join(missing)}"
 
 
-def load_extension(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "book" / "_ext" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-register = load_extension("register")
+register = load(ROOT / "book" / "_ext" / "register.py")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("book/exercises/")])

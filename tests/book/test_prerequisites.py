@@ -5,28 +5,19 @@ A mean of draws is held right within 3.9 of its standard errors: a right one fai
 
 import re
 from math import exp, log, pi, sqrt
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
-from torch import Tensor
 from torch.distributions import kl_divergence
 
+from helpers import ROOT, double, generator
 from vaecourse.distributions import Categorical, Normal
 from vaecourse.exact_models import ConjugateGaussian, DiscreteJoint, TiltedGaussian
 from vaecourse.grading.statistics import Estimate
 
-PAGE = (Path(__file__).parents[1] / "book" / "prerequisites.md").read_text("utf-8")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+PAGE = (ROOT / "book" / "prerequisites.md").read_text("utf-8")
 
 
 def normal(mu: float, sigma: float) -> Normal:

@@ -2,13 +2,13 @@
 
 import re
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
 import vaecourse
+from helpers import ROOT
 
-PAGE = (Path(__file__).parents[1] / "book" / "notation.md").read_text("utf-8")
+PAGE = (ROOT / "book" / "notation.md").read_text("utf-8")
 ARGUMENTS = {"x", "z", "mu", "log_sigma", "log_joint", "batch_size", "pixels", "latents", "samples", "draws", "factors"}
 ARGUMENTS |= {"beta", "decay", "code", "x_G", "potential"}
 

@@ -11,14 +11,11 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 from torch import distributions as oracle
 
-from vaecourse.distributions import Bernoulli, Categorical, Normal
+from helpers import generator
+from vaecourse.distributions import Bernoulli, Categorical, Mixture, Normal, Point
 
 quick = settings(deadline=None, max_examples=40)
 numbers = st.floats(-4, 4)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -56,7 +53,7 @@ class TestAgainstTorch:
     def test_draws_come_from_the_generator_alone_with_the_sample_shape_before_the_batch(self, kind):
         p, p_oracle = pair(kind, 0, 5, 4)
         state = torch.random.get_rng_state()
-        first, again, other = (p.sample(generator(seed), (2, 3)) for seed in (1, 1, 2))
+        first, again, other = (p.sample(generator(seed), shape=(2, 3)) for seed in (1, 1, 2))
         assert torch.equal(first, again) and not torch.equal(first, other)
         assert torch.equal(torch.random.get_rng_state(), state)
         assert first.shape == p_oracle.sample((2, 3)).shape and p.sample(generator()).shape == p_oracle.sample().shape
@@ -164,7 +161,7 @@ def test_a_kl_is_never_negative(mu, log_sigma, other_mu, other_log_sigma):
 @pytest.mark.equation("eq-vae-reparameterization", oracle="simulation: the Kolmogorov-Smirnov test of scipy's normal law")
 def test_mu_plus_sigma_times_standard_noise_has_the_law_of_the_gaussian():
     q = Normal(torch.tensor([1.5, -3.0]), torch.tensor([-1.0, 2.0]))
-    z = q.sample(generator(3), (20_000,))
+    z = q.sample(generator(3), shape=(20_000,))
     for j in range(2):  # a true law is rejected once in 2e4 seeds
         law = stats.norm(q.mu[j].item(), q.log_sigma[j].exp().item())
         assert stats.kstest(z[:, j].numpy(), law.cdf).pvalue > 5e-5
@@ -174,7 +171,7 @@ def test_mu_plus_sigma_times_standard_noise_has_the_law_of_the_gaussian():
 @pytest.mark.equation("eq-vae-reparameterization", oracle="independent code: the same noise, drawn again")
 def test_a_draw_is_mu_plus_sigma_times_the_generators_noise_and_differentiable_in_both():
     mu, log_sigma = random(5, 2, seed=1).requires_grad_(), random(5, 2, seed=2).requires_grad_()
-    z = Normal(mu, log_sigma).sample(generator(7), (3,))
+    z = Normal(mu, log_sigma).sample(generator(7), shape=(3,))
     eps = torch.randn(3, 5, 2, generator=generator(7), dtype=torch.float64)
     assert torch.equal(z, mu + log_sigma.exp() * eps)
     z.sum().backward()
@@ -238,7 +235,7 @@ def test_a_cross_entropy_with_gray_pixels_is_no_likelihood(p):
 def test_discrete_draws_come_as_often_as_their_probabilities_say(kind):
     logits = torch.tensor([-2.0, 0.0, 1.0, 0.3])
     p, n = kind(logits), 40_000
-    x = p.sample(generator(4), (n,))
+    x = p.sample(generator(4), shape=(n,))
     if kind is Bernoulli:  # four binomial counts, each off by 4.3 standard deviations once in 6e4 seeds
         assert set(x.unique().tolist()) == {0, 1} and x.dtype == logits.dtype
         assert ((x.mean(0) - p.mean).abs() < 4.3 * (p.mean * (1 - p.mean) / n).sqrt()).all()
@@ -251,9 +248,54 @@ def test_discrete_draws_come_as_often_as_their_probabilities_say(kind):
 
 def test_a_class_of_probability_zero_is_never_drawn():
     p = Categorical(torch.tensor([0.0, -torch.inf, 0.0]))
-    assert set(p.sample(generator(), (1000,)).tolist()) == {0, 2}
+    assert set(p.sample(generator(), shape=(1000,)).tolist()) == {0, 2}
 
 
 def test_distributions_cannot_be_changed_once_made():
     with pytest.raises(AttributeError):
         Normal(torch.zeros(1), torch.zeros(1)).mu = torch.ones(1)
+
+
+@pytest.mark.parametrize("kind, names", [(Normal, ("mu", "log_sigma")), (Bernoulli, ("logits",)), (Categorical, ("logits",))])
+def test_a_distribution_is_indexed_and_detached_as_its_parameters_are(kind, names):
+    parameters = [torch.randn(4, 3, generator=generator(k)).requires_grad_() for k in range(len(names))]
+    q = kind(*parameters)
+    for name, parameter in zip(names, parameters, strict=True):
+        assert torch.equal(getattr(q[1:3], name), parameter[1:3])
+        assert getattr(q[:, None], name).shape == (4, 1, 3)
+        assert torch.equal(getattr(q.detach(), name), parameter) and not getattr(q.detach(), name).requires_grad
+        assert getattr(q, name).requires_grad
+
+
+def test_the_standard_normal_is_of_the_shape_and_type_asked_for():
+    z = torch.randn(5, 2, generator=generator(), dtype=torch.float64)
+    p = Normal.standard(z)
+    assert p.log_prob(z).dtype == torch.float64
+    expected = stats.norm.logpdf(z.numpy()).sum(-1)
+    assert p.log_prob(z).numpy() == pytest.approx(expected, abs=1e-12)
+    assert (p.kl_to_standard() == 0).all()
+
+
+def test_a_point_is_its_own_mean_and_every_draw():
+    p = Point(torch.tensor([[1.0, 2.0]]))
+    assert torch.equal(p.mean, p.value) and torch.equal(p.sample(generator()), p.value)
+    assert p.sample(shape=(3,)).shape == (3, 1, 2) and torch.equal(p[0].mean, p.value[0])
+
+
+def test_a_mixtures_density_is_the_mean_of_its_components():
+    mu, sigma = np.array([[0.0, 1.0], [2.0, -1.0], [-3.0, 0.5]]), np.array([[1.0, 0.3], [0.5, 2.0], [0.1, 1.0]])
+    mixture = Mixture(Normal(torch.tensor(mu), torch.tensor(sigma).log()))
+    x = np.random.default_rng(0).normal(size=(1100, 2))  # more than are weighed at once
+    exact = np.log(np.mean([stats.norm(m, s).pdf(x).prod(-1) for m, s in zip(mu, sigma, strict=True)], 0))
+    assert mixture.log_prob(torch.tensor(x)).numpy() == pytest.approx(exact, abs=1e-9)
+    drawn = mixture.sample(40_000, generator(2))
+    assert len(mixture) == 3
+    for axis in range(2):
+        law = [stats.norm(m[axis], s[axis]) for m, s in zip(mu, sigma, strict=True)]
+        assert stats.kstest(drawn[:, axis].numpy(), lambda v, law=law: np.mean([p.cdf(v) for p in law], 0)).pvalue > 5e-5
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (2,)])
+def test_a_mixture_of_nothing_is_refused(no_shape_checks, shape):
+    with pytest.raises(ValueError, match="at least one"):
+        Mixture(Normal(torch.zeros(shape), torch.zeros(shape)))

@@ -3,13 +3,10 @@
 import pytest
 import torch
 
+from helpers import generator
 from vaecourse import processes, randomness
 from vaecourse.distributions import Bernoulli, Normal
-from vaecourse.randomness import normal, uniform
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from vaecourse.randomness import indices, normal, uniform
 
 
 @pytest.mark.parametrize("draw, torch_draw", [(normal, torch.randn), (uniform, torch.rand)])
@@ -47,12 +44,21 @@ def test_a_draw_without_a_batch_is_the_same_in_all_processes(one_of_three):
 def test_a_distribution_knows_where_its_batch_lies(one_of_three):
     rows, mu = slice(2 * one_of_three, 2 * one_of_three + 2), torch.zeros(6, 3)
     whole, shared = Normal(mu, mu), Normal(mu[rows], mu[rows])
-    assert torch.equal(shared.sample(randomness.generator(1), (4,)), whole.sample(generator(1), (4,))[:, rows])
+    assert torch.equal(shared.sample(randomness.generator(1), shape=(4,)), whole.sample(generator(1), shape=(4,))[:, rows])
     assert torch.equal(Bernoulli(mu[rows]).sample(randomness.generator(1)), Bernoulli(mu).sample(generator(1))[rows])
     lone = Normal(mu[0], mu[0])
-    assert torch.equal(lone.sample(randomness.generator(1), (4,)), lone.sample(generator(1), (4,)))
+    assert torch.equal(lone.sample(randomness.generator(1), shape=(4,)), lone.sample(generator(1), shape=(4,)))
 
 
 def test_a_generator_of_ones_own_is_not_shared_even_beside_other_processes(one_of_three):
     like = torch.zeros(1)
     assert torch.equal(normal((2, 5), like, generator(4)), torch.randn(2, 5, generator=generator(4)))
+
+
+def test_indices_are_even_and_on_the_options():
+    drawn = indices(3, (30_000,), torch.zeros(1), generator(5))
+    counts = drawn.bincount(minlength=3)
+    assert len(counts) == 3 and ((counts - 10_000).abs() < 4.2 * (30_000 * 2 / 9) ** 0.5).all()  # three counts: once in 10,000
+    assert indices(1, (4,), torch.zeros(1)).tolist() == [0] * 4
+    with pytest.raises(ValueError, match="at least one option"):
+        indices(0, (4,), torch.zeros(1))

@@ -1,0 +1,54 @@
+"""Importance weights: draws from a q that is at hand, each weighed by how much more likely p has it.
+
+Weights are kept by their logarithms, in nats: of densities of images they overflow.
+"""
+
+from collections.abc import Callable
+from math import log
+
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from vaecourse.distributions import Bernoulli, Categorical, Normal
+
+LogJoint = Callable[[Tensor], Tensor]
+"""z (draws, *batch, dim) -> log p(x, z) in nats, (draws, *batch): one number a draw and data point."""
+
+
+def draw(q: Normal | Bernoulli | Categorical, draws: int, generator: Generator | None = None) -> Tensor:
+    """z ~ q, (draws, *batch, dim), differentiable in q's parameters where q is Gaussian. Raises ValueError for draws < 1."""
+    if draws < 1:
+        raise ValueError(f"draws, the number a data point, must be at least 1; got {draws}")
+    return q.sample(generator, shape=(draws,))
+
+
+def log_densities(log_joint: LogJoint, q: Normal | Bernoulli | Categorical, z: Tensor) -> tuple[Tensor, Tensor]:
+    """log p(x, z) and log q(z) at draws z, nats. Raises ValueError where log_joint gives another shape than log q."""
+    log_p, log_q = log_joint(z), q.log_prob(z)
+    if log_p.shape != log_q.shape:
+        raise ValueError(
+            f"log_joint must give one number a draw and data point, shape {tuple(log_q.shape)}; got {tuple(log_p.shape)}. "
+            "Sum over the data's factors there"
+        )
+    return log_p, log_q
+
+
+def log_weights(
+    log_joint: LogJoint, q: Normal | Bernoulli | Categorical, draws: int = 1, generator: Generator | None = None
+) -> Float[Tensor, "draws *batch"]:
+    """log w = log p(x, z) - log q(z) in nats at that many draws z ~ q, differentiable along them where q can.
+
+    Raises ValueError for draws < 1, and where log_joint gives another shape than log q.
+    """
+    log_p, log_q = log_densities(log_joint, q, draw(q, draws, generator))
+    return log_p - log_q
+
+
+def log_mean(log_w: Float[Tensor, "draws *batch"]) -> Float[Tensor, "*batch"]:
+    """log of the mean of w over the draws, in nats; in expectation at most log E w, and nearer with more draws."""
+    return log_w.logsumexp(0) - log(len(log_w))
+
+
+def effective_sample_size(log_w: Float[Tensor, "draws *batch"]) -> Float[Tensor, "*batch"]:
+    """(sum w)^2 / sum w^2: between 1, where one weight is all, and the number of draws, where all are equal."""
+    return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
