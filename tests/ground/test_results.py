@@ -72,6 +72,37 @@ def test_changed_code_is_reported_and_its_rows_are_not_kept(toy, monkeypatch):
     assert calls == [0, 1, 2, 7]
 
 
+def test_results_that_changed_code_replays_to_the_digit_are_kept(toy, monkeypatch):
+    calls, _ = toy
+    before = results.run("toy.values")
+    monkeypatch.setattr(results, "code_hash", lambda name: "hash 2")
+    calls.clear()
+    assert results.restamp("toy.values") == [] and results.stale() == []
+    assert calls == [7], "the small case alone"
+    after = results.load("toy.values")
+    assert [row["value"] for row in after.rows] == [row["value"] for row in before.rows]
+    assert torch.equal(after.rows[2]["weights"], before.rows[2]["weights"])
+    assert after.about["date"] == before.about["date"], "they were computed when they were"
+
+
+@pytest.mark.parametrize("value", [8.5, 7.500000000000001, None])
+def test_results_that_changed_code_does_not_replay_stay_stale(toy, monkeypatch, value):
+    results.run("toy.values")
+    changed = Experiment(lambda seed: {"value": value, "none": None}, cases=results.find("").cases, replay={"seed": 7})
+    monkeypatch.setattr(results, "code_hash", lambda name: "hash 2")
+    monkeypatch.setattr(results, "find", lambda name: changed)
+    assert results.restamp("toy.values") == ["value"]
+    assert results.stale() == ["toy.values: its code has changed since it was computed"]
+
+
+def test_results_of_other_cases_are_not_restamped(toy, monkeypatch):
+    results.run("toy.values")
+    other = Experiment(results.find("").case, cases=[{"seed": 5}], replay={"seed": 7})
+    monkeypatch.setattr(results, "find", lambda name: other)
+    with pytest.raises(ValueError, match=r"not hold the cases.*python -m vaecourse\.experiments toy\.values"):
+        results.restamp("toy.values")
+
+
 def test_results_never_computed_name_the_command_that_computes_them(toy):
     assert results.stale() == ["toy.values: never computed"]
     with pytest.raises(FileNotFoundError, match=r"python -m vaecourse\.experiments toy\.values"):

@@ -1,12 +1,32 @@
-"""python -m vaecourse.experiments: list the experiments and their state; with names, compute them."""
+"""python -m vaecourse.experiments: list the experiments and their state; with names, compute them.
+
+python -m vaecourse.experiments --restamp [NAME...]: of those whose code has changed, or of the named ones, keep what today's
+code replays to the last digit. What it does not, has to be computed again.
+"""
 
 import sys
 
 from vaecourse import results
+from vaecourse.datasets import DataError
+
+
+def restamp(wanted: list[str]) -> None:
+    """Replay the named experiments, or all stale ones; exit with 1 where one gives other values."""
+    failed = False
+    for name in wanted or [line.split(":")[0] for line in results.stale()]:
+        try:
+            different = results.restamp(name)
+        except (LookupError, ValueError, FileNotFoundError, DataError) as error:
+            different = [str(error)]
+        failed |= bool(different)
+        print(f"{name:24} {'not kept: ' + ', '.join(different) if different else 'replayed to the digit'}", flush=True)
+    sys.exit(int(failed))
 
 
 def main(wanted: list[str]) -> None:
     """Compute the named experiments; without names, list all."""
+    if wanted[:1] == ["--restamp"]:
+        restamp(wanted[1:])
     if not wanted:
         notes = dict(line.split(": ", 1) for line in results.stale())
         for name in results.names():
