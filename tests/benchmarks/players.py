@@ -163,7 +163,7 @@ def quantizer_block(quantizer: Callable[[Tensor], tuple[Tensor, Tensor]], z: Ten
 
 
 def our_quantizer() -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    book = vq_vae.EMACodebook(torch.randn(CODES, DIM) / CODES, BETA, DECAY)
+    book = vq_vae.EMACodebook(torch.randn(CODES, DIM) / CODES, beta=BETA, decay=DECAY)
 
     def quantize(z: Tensor) -> tuple[Tensor, Tensor]:
         q = book(z)
