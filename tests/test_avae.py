@@ -16,7 +16,7 @@ from helpers import generator, needs_cuda
 from vaecourse import avae, training
 from vaecourse.avae import AVAE, GAN, VAEGAN, BiGAN, Convolutions, Critic, Layers, PairCritic
 from vaecourse.distributions import Categorical
-from vaecourse.networks import GaussianNetwork, mlp
+from vaecourse.networks import GaussianNetwork, initial_weights, mlp
 from vaecourse.vae import VAE
 
 # A world of few images and few codes, where every expectation is a sum
@@ -201,8 +201,7 @@ def test_minus_the_best_logit_is_the_log_ratio_and_its_mean_over_generated_image
 @pytest.mark.equation("eq-avae-log-ratio", oracle="closed form of the ratio of two Gaussians")
 def test_a_critic_trained_between_two_gaussians_learns_their_log_ratio_and_one_hardly_trained_is_biased():
     real, fake = (quantiles(law, 4000).float()[:, None] for law in (DATA, FAKE))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with initial_weights(0):
         critic = Critic(mlp(1, 32, 32, activation=nn.SiLU), nn.Sequential(nn.SiLU(), nn.Linear(32, 1)))
     x = torch.linspace(-1, 2.2, 50)[:, None]  # where both have mass
     exact = FAKE.logpdf(x[:, 0]) - DATA.logpdf(x[:, 0])
@@ -249,8 +248,9 @@ def linear_vae(pixels: int = 3, latents: int = 2, log_sigma: float = -0.4) -> VA
 
 
 def linear_avae() -> AVAE:
-    C = Critic(nn.Linear(3, 4), nn.Linear(4, 1))
-    return AVAE(linear_vae(), nn.Linear(4, 3), C, noise=2, weight=0.7).double()
+    with initial_weights(0):
+        C = Critic(nn.Linear(3, 4), nn.Linear(4, 1))
+        return AVAE(linear_vae(), nn.Linear(4, 3), C, noise=2, weight=0.7).double()
 
 
 @pytest.mark.equation("eq-avae-code-cost", oracle="another library: scipy")
@@ -365,7 +365,9 @@ def logit_slope(p: dict) -> np.ndarray:
 
 @pytest.mark.parametrize("objective", [avae.non_saturating, avae.saturating, avae.log_ratio])
 def test_a_step_of_the_gan_is_the_one_derived_by_hand(objective):
-    model = GAN(nn.Linear(2, 3), Critic(nn.Linear(3, 4), nn.Linear(4, 1)), pixels=3, latents=2, objective=objective).double()
+    with initial_weights(0):
+        G, C = nn.Linear(2, 3), Critic(nn.Linear(3, 4), nn.Linear(4, 1))
+    model = GAN(G, C, pixels=3, latents=2, objective=objective).double()
     before, after, x, noise = step(model)
     fake = affine(before, "G", noise(N, 2))
     by_logit = by_logits(logits(before, x), logits(before, fake))
@@ -434,8 +436,9 @@ def test_a_step_of_avae_is_the_one_derived_by_hand():
 @pytest.mark.equation("eq-avae-feature-error", oracle="derivation by hand: gradients, under the same noise")
 def test_a_step_of_vae_gan_is_the_one_derived_by_hand():
     """E learns from the features' error and the rate, D from the error and the verdict, C from its own loss."""
-    C = Critic(nn.Linear(3, 4), nn.Linear(4, 1))
-    model = VAEGAN(GaussianNetwork(nn.Linear(3, 4)), nn.Linear(2, 3), C, pixels=3, latents=2, weight=0.6).double()
+    with initial_weights(0):
+        E, D, C = GaussianNetwork(nn.Linear(3, 4)), nn.Linear(2, 3), Critic(nn.Linear(3, 4), nn.Linear(4, 1))
+    model = VAEGAN(E, D, C, pixels=3, latents=2, weight=0.6).double()
     before, after, x, noise = step(model)
 
     def codes(p: dict) -> tuple[np.ndarray, ...]:
@@ -465,8 +468,10 @@ def test_a_step_of_vae_gan_is_the_one_derived_by_hand():
 @pytest.mark.equation("eq-avae-bigan", oracle="derivation by hand: gradients, under the same noise")
 def test_a_step_of_bigan_is_the_one_derived_by_hand():
     """C tells (x, E(x)) from (G(z), z); E and G want the answers exchanged, and nothing else."""
-    C = PairCritic(nn.Linear(3, 4), nn.Linear(6, 1), pixels=3)
-    model = BiGAN(GaussianNetwork(nn.Linear(3, 4)), nn.Linear(2, 3), C, pixels=3, latents=2).double()
+    with initial_weights(0):
+        E, G = GaussianNetwork(nn.Linear(3, 4)), nn.Linear(2, 3)
+        C = PairCritic(nn.Linear(3, 4), nn.Linear(6, 1), pixels=3)
+    model = BiGAN(E, G, C, pixels=3, latents=2).double()
     before, after, x, noise = step(model)
 
     def pairs(p: dict) -> tuple[np.ndarray, ...]:
@@ -565,6 +570,12 @@ def test_widths_and_weights_below_zero_and_codes_of_another_width_are_errors(no_
     model = MODELS["avae"]()
     with pytest.raises(ValueError, match=r"codes must be rows, \(batch, 3\); got \(5, 4\)"):
         model.generate(torch.zeros(5, 4))
+    for name in ("gan", "vae_gan", "bigan"):
+        with pytest.raises(ValueError, match=r"codes must end in 3 latents; got shape \(5, 4\)"):
+            MODELS[name]().generate(torch.zeros(5, 4))
+    for name in ("vae_gan", "bigan", "avae"):
+        with pytest.raises(ValueError, match=r"images must be rows, \(batch, 64\); got \(5, 63\)"):
+            MODELS[name]().reconstruct(torch.zeros(5, 63))
     for wrong in ({"noise": -1}, {"noise": 2, "weight": -0.5}):
         with pytest.raises(ValueError, match="must not be negative; got"):
             AVAE(model.vae, model.G, model.C, **wrong)
@@ -625,8 +636,7 @@ def test_in_a_world_of_structure_and_noise_avae_draws_the_noise_that_the_vae_ave
     """x = (2 s, .3 n): one latent says s; n is noise to the decoder, and z_a to the generator."""
     noise = torch.randn(4000, 2, generator=generator(1))
     x = noise * torch.tensor([2.0, 0.3])
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with initial_weights(0):
         encoder = GaussianNetwork(mlp(2, 32, 2))
         vae = VAE(encoder, GaussianNetwork(mlp(1, 32, 2), log(0.3)), pixels=2, latents=1)
         body = mlp(2, 32, 32, activation=nn.SiLU)

@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import double, generator, needs_cuda
 from vaecourse import processes, training, vq_vae
-from vaecourse.networks import GaussianNetwork
+from vaecourse.networks import GaussianNetwork, initial_weights
 from vaecourse.vq_vae import VQVAE, Codebook, EMACodebook, Quantized, conv_vq_vae, evaluate
 from vaecourse.vq_vae.model import Residual
 
@@ -80,8 +80,7 @@ def test_the_posterior_is_certain_of_the_nearest_code():
 
 
 def linear(codebook: Codebook, log_sigma: float = -0.25) -> VQVAE:
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
+    with initial_weights(5):
         encoder, decoder = nn.Linear(3, 4), GaussianNetwork(nn.Linear(4, 3), log_sigma)
     return VQVAE(encoder, decoder, codebook, pixels=3, latents=2).double()
 

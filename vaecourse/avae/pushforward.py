@@ -15,16 +15,14 @@ def rows(x: Float[Tensor, "batch pixels"], pixels: int) -> Float[Tensor, "batch 
 
 
 class Pushforward(nn.Module):
-    """The law of network(z) for z ~ N(0, I); `network`, (..., latents) -> (..., pixels), is what a model calls G or D."""
+    """The law of network(z) for z ~ N(0, I)."""
+
+    network: nn.Module
+    """(..., latents) -> (..., pixels): what a model calls G or D."""
 
     def __init__(self, pixels: int, latents: int):
         super().__init__()
         self.pixels, self.latents = pixels, latents
-
-    @property
-    def network(self) -> nn.Module:
-        """The network that makes an image of a code."""
-        raise NotImplementedError(f"{type(self).__name__} does not say which of its networks makes images")
 
     @property
     def device(self) -> torch.device:
