@@ -16,7 +16,7 @@ from helpers import generator, needs_cuda
 from vaecourse import avae, training
 from vaecourse.avae import AVAE, GAN, VAEGAN, BiGAN, Convolutions, Critic, Layers, PairCritic
 from vaecourse.distributions import Categorical
-from vaecourse.networks import GaussianNetwork, mlp
+from vaecourse.networks import GaussianNetwork, initial_weights, mlp
 from vaecourse.vae import VAE
 
 # A world of few images and few codes, where every expectation is a sum
@@ -201,8 +201,7 @@ def test_minus_the_best_logit_is_the_log_ratio_and_its_mean_over_generated_image
 @pytest.mark.equation("eq-avae-log-ratio", oracle="closed form of the ratio of two Gaussians")
 def test_a_critic_trained_between_two_gaussians_learns_their_log_ratio_and_one_hardly_trained_is_biased():
     real, fake = (quantiles(law, 4000).float()[:, None] for law in (DATA, FAKE))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with initial_weights(0):
         critic = Critic(mlp(1, 32, 32, activation=nn.SiLU), nn.Sequential(nn.SiLU(), nn.Linear(32, 1)))
     x = torch.linspace(-1, 2.2, 50)[:, None]  # where both have mass
     exact = FAKE.logpdf(x[:, 0]) - DATA.logpdf(x[:, 0])
@@ -249,8 +248,9 @@ def linear_vae(pixels: int = 3, latents: int = 2, log_sigma: float = -0.4) -> VA
 
 
 def linear_avae() -> AVAE:
-    critic = Critic(nn.Linear(3, 4), nn.Linear(4, 1))
-    return AVAE(linear_vae(), nn.Linear(4, 3), critic, noise=2, weight=0.7).double()
+    with initial_weights(0):
+        C = Critic(nn.Linear(3, 4), nn.Linear(4, 1))
+        return AVAE(linear_vae(), nn.Linear(4, 3), C, noise=2, weight=0.7).double()
 
 
 @pytest.mark.equation("eq-avae-code-cost", oracle="another library: scipy")
@@ -342,15 +342,15 @@ def under(name: str, gradients: dict) -> dict:
 
 def critics_gradients(p: dict, x: np.ndarray, by_logit: np.ndarray, z: np.ndarray | None = None) -> dict:
     """Of body and head, given the loss's derivative in each logit."""
-    f = affine(p, "critic.body", x)
+    f = affine(p, "C.body", x)
     joint = f if z is None else np.concatenate([f, z], 1)
-    by_f = by_logit[:, None] * p["critic.head.weight"][:, : f.shape[1]]
+    by_f = by_logit[:, None] * p["C.head.weight"][:, : f.shape[1]]
     return under("body", of_affine(by_f, x)) | under("head", of_affine(by_logit[:, None], joint))
 
 
 def logits(p: dict, x: np.ndarray, z: np.ndarray | None = None) -> np.ndarray:
-    f = affine(p, "critic.body", x)
-    return affine(p, "critic.head", f if z is None else np.concatenate([f, z], 1))[:, 0]
+    f = affine(p, "C.body", x)
+    return affine(p, "C.head", f if z is None else np.concatenate([f, z], 1))[:, 0]
 
 
 def by_logits(real: np.ndarray, fake: np.ndarray) -> np.ndarray:
@@ -360,22 +360,24 @@ def by_logits(real: np.ndarray, fake: np.ndarray) -> np.ndarray:
 
 def logit_slope(p: dict) -> np.ndarray:
     """The gradient of a linear critic's logit in the image."""
-    return (p["critic.head.weight"][:, :4] @ p["critic.body.weight"])[0]
+    return (p["C.head.weight"][:, :4] @ p["C.body.weight"])[0]
 
 
 @pytest.mark.parametrize("objective", [avae.non_saturating, avae.saturating, avae.log_ratio])
 def test_a_step_of_the_gan_is_the_one_derived_by_hand(objective):
-    model = GAN(nn.Linear(2, 3), Critic(nn.Linear(3, 4), nn.Linear(4, 1)), latents=2, objective=objective).double()
+    with initial_weights(0):
+        G, C = nn.Linear(2, 3), Critic(nn.Linear(3, 4), nn.Linear(4, 1))
+    model = GAN(G, C, pixels=3, latents=2, objective=objective).double()
     before, after, x, noise = step(model)
-    fake = affine(before, "generator", noise(N, 2))
+    fake = affine(before, "G", noise(N, 2))
     by_logit = by_logits(logits(before, x), logits(before, fake))
-    assert_moved(before, after, "critic.", critics_gradients(before, np.concatenate([x, fake]), by_logit))
+    assert_moved(before, after, "C.", critics_gradients(before, np.concatenate([x, fake]), by_logit))
 
-    now = before | {name: value for name, value in after.items() if name.startswith("critic.")}
+    now = before | {name: value for name, value in after.items() if name.startswith("C.")}
     z = noise(N, 2)
-    c = special.expit(logits(now, affine(now, "generator", z)))
+    c = special.expit(logits(now, affine(now, "G", z)))
     slope = {avae.non_saturating: c - 1, avae.saturating: -c, avae.log_ratio: -np.ones(N)}[objective] / N
-    assert_moved(before, after, "generator.", of_affine(slope[:, None] * logit_slope(now), z))
+    assert_moved(before, after, "G.", of_affine(slope[:, None] * logit_slope(now), z))
 
 
 @pytest.mark.equation("eq-avae-slope-penalty", oracle="finite differences, and gradients derived by hand")
@@ -405,11 +407,11 @@ def test_a_step_of_avae_is_the_one_derived_by_hand():
     """D learns from L_vae, G from weight * L_G, E from both, C from its own loss; the critic is met as it is by then."""
     model = linear_avae()
     before, after, x, noise = step(model)
-    fake = affine(before, "generator", np.concatenate([noise(N, 2), noise(N, 2)], 1))
+    fake = affine(before, "G", np.concatenate([noise(N, 2), noise(N, 2)], 1))
     by_logit = by_logits(logits(before, x), logits(before, fake))
-    assert_moved(before, after, "critic.", critics_gradients(before, np.concatenate([x, fake]), by_logit))
+    assert_moved(before, after, "C.", critics_gradients(before, np.concatenate([x, fake]), by_logit))
 
-    p = before | {name: value for name, value in after.items() if name.startswith("critic.")}
+    p = before | {name: value for name, value in after.items() if name.startswith("C.")}
     A = p["vae.encoder.net.weight"]
     mu, log_sigma = np.split(affine(p, "vae.encoder.net", x), 2, 1)
     sigma, eps = np.exp(log_sigma), noise(1, N, 2)[0]
@@ -421,71 +423,74 @@ def test_a_step_of_avae_is_the_one_derived_by_hand():
 
     z = noise(N, 2)
     inputs = np.concatenate([z, noise(N, 2)], 1)
-    x_G = affine(p, "generator", inputs)
+    x_G = affine(p, "G", inputs)
     mu_G, log_sigma_G = np.split(affine(p, "vae.encoder.net", x_G), 2, 1)
     standardized = (z - mu_G) * np.exp(-log_sigma_G)
     by_q_G = 0.7 / N * np.concatenate([-standardized * np.exp(-log_sigma_G), 1 - standardized**2], 1)
     gradients = {key: value + of_affine(by_q_G, x_G)[key] for key, value in of_affine(by_q, x).items()}
     assert_moved(before, after, "vae.encoder.", under("net", gradients))
     by_x_G = by_q_G @ A - 0.7 / N * logit_slope(p)
-    assert_moved(before, after, "generator.", of_affine(by_x_G, inputs))
+    assert_moved(before, after, "G.", of_affine(by_x_G, inputs))
 
 
 @pytest.mark.equation("eq-avae-feature-error", oracle="derivation by hand: gradients, under the same noise")
 def test_a_step_of_vae_gan_is_the_one_derived_by_hand():
-    """E learns from the features' error and the rate, the decoder from the error and the verdict, C from its own loss."""
-    critic = Critic(nn.Linear(3, 4), nn.Linear(4, 1))
-    model = VAEGAN(GaussianNetwork(nn.Linear(3, 4)), nn.Linear(2, 3), critic, pixels=3, latents=2, weight=0.6).double()
+    """E learns from the features' error and the rate, D from the error and the verdict, C from its own loss."""
+    with initial_weights(0):
+        E, D, C = GaussianNetwork(nn.Linear(3, 4)), nn.Linear(2, 3), Critic(nn.Linear(3, 4), nn.Linear(4, 1))
+    model = VAEGAN(E, D, C, pixels=3, latents=2, weight=0.6).double()
     before, after, x, noise = step(model)
 
     def codes(p: dict) -> tuple[np.ndarray, ...]:
-        mu, log_sigma = np.split(affine(p, "encoder.net", x), 2, 1)
+        mu, log_sigma = np.split(affine(p, "E.net", x), 2, 1)
         eps = noise(N, 2)
         return mu, np.exp(log_sigma), eps, mu + np.exp(log_sigma) * eps
 
-    fake = affine(before, "decoder", np.concatenate([codes(before)[-1], noise(N, 2)]))
+    fake = affine(before, "D", np.concatenate([codes(before)[-1], noise(N, 2)]))
     by_logit = by_logits(logits(before, x), logits(before, fake))
-    assert_moved(before, after, "critic.", critics_gradients(before, np.concatenate([x, fake]), by_logit))
+    assert_moved(before, after, "C.", critics_gradients(before, np.concatenate([x, fake]), by_logit))
 
-    p = before | {name: value for name, value in after.items() if name.startswith("critic.")}
-    metric = p["critic.body.weight"].T @ p["critic.body.weight"]  # half the squared error is x' metric x / 2
+    p = before | {name: value for name, value in after.items() if name.startswith("C.")}
+    metric = p["C.body.weight"].T @ p["C.body.weight"]  # half the squared error is x' metric x / 2
     mu, sigma, eps, z = codes(p)
-    by_z = -(x - affine(p, "decoder", z)) @ metric / N @ p["decoder.weight"]
+    by_z = -(x - affine(p, "D", z)) @ metric / N @ p["D.weight"]
     by_q = np.concatenate([by_z + mu / N, by_z * sigma * eps + (sigma**2 - 1) / N], 1)
-    assert_moved(before, after, "encoder.", under("net", of_affine(by_q, x)))
+    assert_moved(before, after, "E.", under("net", of_affine(by_q, x)))
 
-    p |= {name: value for name, value in after.items() if name.startswith("encoder.")}
+    p |= {name: value for name, value in after.items() if name.startswith("E.")}
     z = np.concatenate([codes(p)[-1], noise(N, 2)])
-    made = affine(p, "decoder", z)
+    made = affine(p, "D", z)
     by_made = -special.expit(-logits(p, made))[:, None] / (2 * N) * logit_slope(p)
     by_made[:N] -= 0.6 * (x - made[:N]) @ metric / N
-    assert_moved(before, after, "decoder.", of_affine(by_made, z))
+    assert_moved(before, after, "D.", of_affine(by_made, z))
 
 
 @pytest.mark.equation("eq-avae-bigan", oracle="derivation by hand: gradients, under the same noise")
 def test_a_step_of_bigan_is_the_one_derived_by_hand():
     """C tells (x, E(x)) from (G(z), z); E and G want the answers exchanged, and nothing else."""
-    critic = PairCritic(nn.Linear(3, 4), nn.Linear(6, 1), pixels=3)
-    model = BiGAN(GaussianNetwork(nn.Linear(3, 4)), nn.Linear(2, 3), critic, pixels=3, latents=2).double()
+    with initial_weights(0):
+        E, G = GaussianNetwork(nn.Linear(3, 4)), nn.Linear(2, 3)
+        C = PairCritic(nn.Linear(3, 4), nn.Linear(6, 1), pixels=3)
+    model = BiGAN(E, G, C, pixels=3, latents=2).double()
     before, after, x, noise = step(model)
 
     def pairs(p: dict) -> tuple[np.ndarray, ...]:
-        mu, log_sigma = np.split(affine(p, "encoder.net", x), 2, 1)
+        mu, log_sigma = np.split(affine(p, "E.net", x), 2, 1)
         eps, z = noise(N, 2), noise(N, 2)
-        return np.exp(log_sigma) * eps, mu + np.exp(log_sigma) * eps, z, affine(p, "generator", z)
+        return np.exp(log_sigma) * eps, mu + np.exp(log_sigma) * eps, z, affine(p, "G", z)
 
     _, z_q, z, x_G = pairs(before)
     by_logit = by_logits(logits(before, x, z_q), logits(before, x_G, z))
     gradients = critics_gradients(before, np.concatenate([x, x_G]), by_logit, np.concatenate([z_q, z]))
-    assert_moved(before, after, "critic.", gradients)
+    assert_moved(before, after, "C.", gradients)
 
-    p = before | {name: value for name, value in after.items() if name.startswith("critic.")}
+    p = before | {name: value for name, value in after.items() if name.startswith("C.")}
     by_log_sigma, z_q, z, x_G = pairs(p)
-    by_z_q = special.expit(logits(p, x, z_q))[:, None] / N * p["critic.head.weight"][:, 4:]
+    by_z_q = special.expit(logits(p, x, z_q))[:, None] / N * p["C.head.weight"][:, 4:]
     by_q = np.concatenate([by_z_q, by_z_q * by_log_sigma], 1)
-    assert_moved(before, after, "encoder.", under("net", of_affine(by_q, x)))
+    assert_moved(before, after, "E.", under("net", of_affine(by_q, x)))
     by_x_G = -special.expit(-logits(p, x_G, z))[:, None] / N * logit_slope(p)
-    assert_moved(before, after, "generator.", of_affine(by_x_G, z))
+    assert_moved(before, after, "G.", of_affine(by_x_G, z))
 
 
 NETWORKS = Convolutions((1, 8, 8), width=4)
@@ -527,7 +532,7 @@ def test_every_player_moves_all_its_parameters_by_a_fresh_pass_and_the_critic_lo
         reached = [graph_reaches(loss) & set(owned) for loss in losses]
         own = {id(p) for p in turn.parameters}
         assert own <= reached[0] == reached[1]
-        assert turn.name != "critic" or reached[0] == own
+        assert turn.name != "C" or reached[0] == own
 
 
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
@@ -556,7 +561,7 @@ def test_samples_and_reconstructions_are_rows_of_pixels_between_0_and_1(build):
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 def test_images_of_another_size_are_an_error_that_names_the_right_one(build, no_shape_checks):
     for turn in build().turns():
-        if turn.name != "generator":  # a GAN's generator looks at no image
+        if turn.name != "G":  # a GAN's G looks at no image
             with pytest.raises(ValueError, match="64"):
                 turn.loss(torch.rand(20, 63), generator())
 
@@ -565,9 +570,15 @@ def test_widths_and_weights_below_zero_and_codes_of_another_width_are_errors(no_
     model = MODELS["avae"]()
     with pytest.raises(ValueError, match=r"codes must be rows, \(batch, 3\); got \(5, 4\)"):
         model.generate(torch.zeros(5, 4))
+    for name in ("gan", "vae_gan", "bigan"):
+        with pytest.raises(ValueError, match=r"codes must end in 3 latents; got shape \(5, 4\)"):
+            MODELS[name]().generate(torch.zeros(5, 4))
+    for name in ("vae_gan", "bigan", "avae"):
+        with pytest.raises(ValueError, match=r"images must be rows, \(batch, 64\); got \(5, 63\)"):
+            MODELS[name]().reconstruct(torch.zeros(5, 63))
     for wrong in ({"noise": -1}, {"noise": 2, "weight": -0.5}):
         with pytest.raises(ValueError, match="must not be negative; got"):
-            AVAE(model.vae, model.generator, model.critic, **wrong)
+            AVAE(model.vae, model.G, model.C, **wrong)
     with pytest.raises(ValueError, match="penalty on the critic's slope must not be negative, got -1"):
         Critic(nn.Linear(3, 4), nn.Linear(4, 1), penalty=-1)
 
@@ -576,10 +587,10 @@ def test_the_networks_of_all_models_have_one_size():
     count = lambda net: sum(p.numel() for p in net.parameters())  # noqa: E731
     vae, gan = avae.image_vae(NETWORKS, 3), MODELS["gan"]()
     vae_gan, bigan, four = MODELS["vae_gan"](), MODELS["bigan"](), MODELS["avae"]()
-    assert count(vae.encoder) == count(vae_gan.encoder) == count(bigan.encoder) == count(four.vae.encoder)
-    assert count(vae.decoder) == count(gan.generator) == count(vae_gan.decoder) == count(bigan.generator)
-    assert count(gan.critic) == count(vae_gan.critic) == count(four.critic)
-    assert count(four.generator) - count(four.vae.decoder) == 2 * 8 * 2 * 2  # z_a's weights in the first layer
+    assert count(vae.encoder) == count(vae_gan.E) == count(bigan.E) == count(four.vae.encoder)
+    assert count(vae.decoder) == count(gan.G) == count(vae_gan.D) == count(bigan.G)
+    assert count(gan.C) == count(vae_gan.C) == count(four.C)
+    assert count(four.G) - count(four.vae.decoder) == 2 * 8 * 2 * 2  # z_a's weights in the first layer
 
 
 def test_avae_reaches_the_same_point_whether_or_not_it_was_cut_off(tmp_path):
@@ -625,8 +636,7 @@ def test_in_a_world_of_structure_and_noise_avae_draws_the_noise_that_the_vae_ave
     """x = (2 s, .3 n): one latent says s; n is noise to the decoder, and z_a to the generator."""
     noise = torch.randn(4000, 2, generator=generator(1))
     x = noise * torch.tensor([2.0, 0.3])
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with initial_weights(0):
         encoder = GaussianNetwork(mlp(2, 32, 2))
         vae = VAE(encoder, GaussianNetwork(mlp(1, 32, 2), log(0.3)), pixels=2, latents=1)
         body = mlp(2, 32, 32, activation=nn.SiLU)

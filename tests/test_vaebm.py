@@ -198,11 +198,11 @@ def test_the_inverse_finds_the_noise_that_made_a_point(seed, pixels, latents):
 def test_chains_in_the_noise_and_in_data_space_both_find_the_joint_density(world):
     model = bent()
     mean, square = (world.mean(MOMENTS[name]) for name in ("x", "xx"))
-    joint = model.sample(20_000, steps=300, step=0.03, generator=generator(1))
+    joint = model.sample(20_000, generator(1), steps=300, step=0.03)
     assert_mean_is(joint, mean, bias=0.01)
     assert_mean_is(joint**2, square, bias=0.02)
     even = World(slope=0.1)  # where sigma(z) is small, steps in data space have to be, too
-    data = bent(slope=0.1).sample_in_data_space(5000, steps=300, step=0.06, generator=generator(2))
+    data = bent(slope=0.1).sample_in_data_space(5000, generator(2), steps=300, step=0.06)
     assert_mean_is(data, even.mean(MOMENTS["x"]), bias=0.01)
     assert_mean_is(data**2, even.mean(MOMENTS["xx"]), bias=0.02)
 
@@ -222,7 +222,9 @@ def test_the_data_space_energy_used_for_the_noise_shifts_its_mean_by_half_a_devi
     means = [expectations(u, eps, lambda e: (e[:, 0], e[:, 1]))["z"] for u in (model.potential, wrong)]
     assert means == pytest.approx([0, -0.5], abs=1e-9)
     for potential, exact in ((model.potential, 0.0), (wrong, -0.5)):
-        chains, _ = samplers.langevin(potential, model.noise(20_000, generator(1)), 0.1, 150, generator(2), every=150)
+        chains, _ = samplers.langevin(
+            potential, model.noise(20_000, generator(1)), step=0.1, steps=150, every=150, generator=generator(2)
+        )
         assert_mean_is(chains[:, 1], exact)
 
 
@@ -257,7 +259,7 @@ def test_langevin_has_variance_one_only_with_half_the_step_and_the_root_of_it_an
     }
     for move, variance, steps in moves.values():
         assert stationary_variance(move, steps) == pytest.approx(variance, rel=spread, abs=1e-4)
-    right = model.sample(4160, 150, h, generator(5))
+    right = model.sample(4160, generator(5), steps=150, step=h)
     assert right.var().item() == pytest.approx(1 / (1 - h / 4), rel=spread)
 
 
@@ -334,7 +336,7 @@ def test_training_finds_the_energy_that_turns_one_gaussian_into_another():
     learned = model.average.net[0]
     assert learned.a.item() == pytest.approx(3 / 8, abs=0.06)
     assert learned.b.item() == pytest.approx(-1, abs=0.12)
-    samples = model.sample(10_000, 200, generator=generator(1))
+    samples = model.sample(10_000, generator(1), steps=200)
     assert samples.mean().item() == pytest.approx(1, abs=0.1) and samples.std().item() == pytest.approx(1, abs=0.1)
 
 
@@ -514,7 +516,7 @@ def test_two_processes_end_with_the_energy_and_the_chains_of_one(tmp_path):
 def test_a_sample_costs_one_gradient_more_than_its_steps_and_one_decoding_more(n, steps):
     model = small().eval()
     with count_calls(energy=model.average.net, decoder=model.vae.decoder.net) as calls:
-        model.sample(n, steps, generator=generator(1))
+        model.sample(n, generator(1), steps=steps)
     gradients = steps + 1 if steps else 0
     assert (calls["energy"].forward, calls["energy"].gradient) == (n * gradients, n * gradients)
     assert (calls["decoder"].forward, calls["decoder"].gradient) == (n * (gradients + 1), n * gradients)
@@ -527,7 +529,7 @@ def test_a_sample_costs_one_gradient_more_than_its_steps_and_one_decoding_more(n
 def test_annealed_langevin_costs_a_call_a_step_and_one_for_the_last_denoising():
     model = NCSN(score_mlp(2, (8,)), 2, geometric_levels(1.0, 0.1, 4))
     with count_calls(score=model.net) as calls:
-        model.sample(3, 5, 0.1, generator(1))
+        model.sample(3, generator(1), steps=5, step=0.1)
     assert (calls["score"].forward, calls["score"].gradient) == (3 * (4 * 5 + 1), 0)
 
 
@@ -539,8 +541,8 @@ def test_annealed_langevin_costs_a_call_a_step_and_one_for_the_last_denoising():
 def test_the_generators_loss_is_its_kl_to_the_vaebm_less_the_constant(world, slope, flat):
     step = GeneratorStep(bent())
     with torch.no_grad():
-        step.decoder.slope.fill_(slope)
-        step.decoder.flat.fill_(flat)
+        step.G.slope.fill_(slope)
+        step.G.flat.fill_(flat)
     z = world.z[:, None]
     p = stats.norm.pdf(z) * stats.norm.pdf(world.x, flat * (z + np.sin(z)), np.exp(slope * (z - 1)))
     log_ratio = np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(world.h, 1e-300))
@@ -554,10 +556,10 @@ def test_the_generators_first_step_follows_the_energy_alone():
     step = GeneratorStep(bent())
     x = torch.zeros(30, 1, dtype=torch.float64)
     parts = step.loss(x, generator(1))
-    ours = torch.autograd.grad(parts["loss"], list(step.decoder.parameters()))
+    ours = torch.autograd.grad(parts["loss"], list(step.G.parameters()))
     z = torch.randn(30, 1, generator=(noise := generator(1)), dtype=torch.float64)
-    moved = step.decoder(z).sample(noise)
-    alone = torch.autograd.grad((0.3 * moved**2 - 0.4 * moved).sum(-1).mean(), list(step.decoder.parameters()))
+    moved = step.G(z).sample(noise)
+    alone = torch.autograd.grad((0.3 * moved**2 - 0.4 * moved).sum(-1).mean(), list(step.G.parameters()))
     assert parts["kl"].item() == 0
     assert torch.allclose(torch.stack(ours), torch.stack(alone), atol=1e-12)
 
@@ -576,7 +578,7 @@ def test_the_generator_learns_to_draw_nearer_to_the_vaebm_which_stays_as_it_is(w
     assert all(torch.equal(value, step.model.state_dict()[name]) for name, value in before.items())
     eps = step.start(5, generator(2))
     z = torch.randn(5, 1, generator=(draws := generator(2)), dtype=torch.float64)
-    assert torch.allclose(step.model.transform(eps), step.decoder(z).sample(draws), atol=1e-12)
+    assert torch.allclose(step.model.transform(eps), step.G(z).sample(draws), atol=1e-12)
 
 
 # Scores
@@ -635,7 +637,7 @@ def test_annealed_langevin_with_the_exact_score_has_the_variance_of_its_recursio
             h = step * sigma**2
             variance = (1 - h / 2 / (c + sigma**2)) ** 2 * variance + h
     variance *= (1 - sigma**2 / (c + sigma**2)) ** 2
-    samples = model.sample(40_000, steps, step, generator(1))
+    samples = model.sample(40_000, generator(1), steps=steps, step=step)
     assert_mean_is(samples, 0.0)
     assert_mean_is(samples**2, variance)
 
@@ -650,7 +652,7 @@ def test_a_trained_score_network_finds_two_clusters():
     x = torch.tensor([[-1.0], [1.0]]).repeat(500, 1) + 0.1 * torch.randn(1000, 1, generator=generator(1))
     model = NCSN(score_mlp(1, (32, 32), seed=1), 1, geometric_levels(1.5, 0.1, 6))
     fit(model, x, steps=600, batch_size=128, optimizer=partial(torch.optim.Adam, lr=5e-3))
-    samples = model.sample(2000, 20, 0.1, generator(2))
+    samples = model.sample(2000, generator(2), steps=20, step=0.1)
     assert ((samples.abs() - 1).abs() < 0.35).double().mean() > 0.9
     assert 0.35 < (samples > 0).double().mean() < 0.65
 
@@ -691,8 +693,8 @@ def tilted() -> VAEBM:
 
 
 DRAWING = {
-    "sample": lambda model, noise: model.sample(4, 3, 0.01, noise),
-    "data": lambda model, noise: model.sample_in_data_space(4, 3, 0.001, noise),
+    "sample": lambda model, noise: model.sample(4, noise, steps=3, step=0.01),
+    "data": lambda model, noise: model.sample_in_data_space(4, noise, steps=3, step=0.001),
     "negatives": lambda model, noise: model.negatives(4, noise),
     "generator": lambda model, noise: GeneratorStep(model).loss(POINTS[:4].to(next(model.parameters())), noise)["loss"],
 }
@@ -768,13 +770,13 @@ def test_an_energy_of_two_columns_is_an_error(no_shape_checks):
 @pytest.mark.parametrize("n, steps, step", [(0, 5, 0.1), (3, -1, 0.1), (3, 5, 0.0), (3, 5, -0.1), (3, 5, float("inf"))])
 def test_samples_and_steps_that_cannot_be_are_errors(n, steps, step):
     with pytest.raises(ValueError, match=r"needs n >= 1|step must be positive"):
-        small().sample(n, steps, step)
+        small().sample(n, steps=steps, step=step)
 
 
 @pytest.mark.parametrize("n, steps, step", [(0, 5, 0.1), (3, 0, 0.1), (3, 5, 0.0), (3, 5, float("nan"))])
 def test_annealed_sampling_refuses_what_cannot_be(n, steps, step):
     with pytest.raises(ValueError, match="needs n >= 1, steps >= 1 and a positive, finite step"):
-        NCSN(score_mlp(1, (4,)), 1, geometric_levels(1.0, 0.1, 3)).sample(n, steps, step)
+        NCSN(score_mlp(1, (4,)), 1, geometric_levels(1.0, 0.1, 3)).sample(n, steps=steps, step=step)
 
 
 @pytest.mark.parametrize("levels", [[0.1, 0.5], [0.5, 0.5], [0.5, 0.0], []])
@@ -785,10 +787,10 @@ def test_noise_levels_that_do_not_fall_are_an_error(levels):
 
 def test_a_chain_that_diverges_says_so_and_names_the_step():
     with pytest.raises(SamplerDiverged, match="a step too large"):
-        bent(a=3.0).sample(8, 4000, step=4.5, generator=generator(1))
+        bent(a=3.0).sample(8, generator(1), steps=4000, step=4.5)
     with pytest.raises(SamplerDiverged):
         model = NCSN(LinearScore(0.5), 1, double(1.0, 0.1))
-        model.sample(4, 500, 20.0, generator(1))
+        model.sample(4, generator(1), steps=500, step=20.0)
 
 
 def test_an_energy_without_a_floor_stops_the_training_with_the_step():

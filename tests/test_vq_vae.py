@@ -24,13 +24,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import double, generator, needs_cuda
 from vaecourse import processes, training, vq_vae
-from vaecourse.networks import GaussianNetwork
+from vaecourse.networks import GaussianNetwork, initial_weights
 from vaecourse.vq_vae import VQVAE, Codebook, EMACodebook, Quantized, conv_vq_vae, evaluate
 from vaecourse.vq_vae.model import Residual
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def rows_of(n: int, positions: int) -> Tensor:
+    return torch.zeros(n, positions, dtype=torch.int64)
 
 
 # Nearest codes
@@ -67,7 +71,7 @@ def test_vectors_of_any_batch_get_one_code_each(shape):
 def test_the_posterior_is_certain_of_the_nearest_code():
     model, x = linear(Codebook(normal(5, 2))), normal(7, 3, seed=1)
     posterior = model.posterior(x)
-    code, _ = vq(model.encode(x).detach().reshape(-1, 2).numpy(), model.codebook.vectors.detach().numpy())
+    code, _ = vq(model.encode(x).z.detach().reshape(-1, 2).numpy(), model.codebook.vectors.detach().numpy())
     assert posterior.shape == (7, 2, 5)
     assert np.array_equal(posterior.reshape(-1, 5), np.eye(5)[code])
 
@@ -76,10 +80,9 @@ def test_the_posterior_is_certain_of_the_nearest_code():
 
 
 def linear(codebook: Codebook, log_sigma: float = -0.25) -> VQVAE:
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
+    with initial_weights(5):
         encoder, decoder = nn.Linear(3, 4), GaussianNetwork(nn.Linear(4, 3), log_sigma)
-    return VQVAE(encoder, decoder, codebook, pixels=3, positions=2).double()
+    return VQVAE(encoder, decoder, codebook, pixels=3, latents=2).double()
 
 
 class ByHand:
@@ -124,19 +127,19 @@ def gradient(loss: Tensor, *of: Tensor) -> list[Tensor]:
 @pytest.mark.equation("eq-vq_vae-straight-through", oracle="derivation by hand: the decoder's gradient at e")
 def test_straight_through_the_encoder_gets_the_gradient_that_the_decoder_has_at_the_code(x):
     model = linear(Codebook(normal(4, 2)))
-    hand, q = ByHand(model, x), model.quantize(x)
+    hand, q = ByHand(model, x), model.encode(x)
     assert torch.allclose(q.straight_through, q.e, rtol=0, atol=1e-15) and (q.z - q.e).abs().max() > 0.1
-    distortion = -model.decode(q.straight_through).log_prob(x).mean()
+    distortion = -model.decode_vectors(q.straight_through).log_prob(x).mean()
     at_z, at_vectors = gradient(distortion, q.z, model.codebook.vectors)
     assert np.allclose(at_z, hand.at_e, atol=1e-12) and np.abs(hand.at_e).min() > 1e-4
     assert not at_vectors.any(), "the decoder does not move the codes"
-    at_z, at_vectors = gradient(-model.decode(q.e).log_prob(x).mean(), q.z, model.codebook.vectors)
+    at_z, at_vectors = gradient(-model.decode_vectors(q.e).log_prob(x).mean(), q.z, model.codebook.vectors)
     assert not at_z.any() and at_vectors.any(), "without the straight-through line the encoder learns nothing"
 
 
 @pytest.mark.equation("eq-vq_vae-objective", oracle="derivation by hand")
 def test_the_objective_and_its_gradients_are_those_derived_by_hand(x):
-    model = linear(Codebook(normal(4, 2), BETA))
+    model = linear(Codebook(normal(4, 2), beta=BETA))
     hand, parts = ByHand(model, x), model.loss(x)
     assert parts["distortion"].item() == pytest.approx(hand.distortion, abs=1e-12)
     assert parts["quantization"].item() == pytest.approx((1 + BETA) * hand.squared, abs=1e-12)
@@ -149,7 +152,7 @@ def test_the_objective_and_its_gradients_are_those_derived_by_hand(x):
 
 @pytest.mark.equation("eq-vq_vae-ema-objective", oracle="derivation by hand")
 def test_with_averages_there_is_no_codebook_loss_and_no_gradient_for_the_codes(x):
-    model = linear(EMACodebook(normal(4, 2), BETA))
+    model = linear(EMACodebook(normal(4, 2), beta=BETA))
     hand, parts = ByHand(model, x), model.loss(x)
     assert parts["loss"].item() == pytest.approx(hand.distortion + BETA * hand.squared, abs=1e-12)
     assert parts["quantization"].item() == pytest.approx(BETA * hand.squared, abs=1e-12)
@@ -159,8 +162,8 @@ def test_with_averages_there_is_no_codebook_loss_and_no_gradient_for_the_codes(x
 
 
 def test_beta_on_the_codebooks_term_slows_the_codes_and_holds_the_encoder_beta_times_too_hard(x):
-    model = linear(Codebook(normal(4, 2), BETA))
-    q, hand = model.quantize(x), ByHand(model, x)
+    model = linear(Codebook(normal(4, 2), beta=BETA))
+    q, hand = model.encode(x), ByHand(model, x)
     wrong = BETA * q.codebook_loss.mean() + q.commitment.mean()
     at_z, at_vectors = gradient(wrong, q.z, model.codebook.vectors)
     right_z, right_vectors = gradient(model.codebook.loss(q).mean(), q.z, model.codebook.vectors)
@@ -170,12 +173,12 @@ def test_beta_on_the_codebooks_term_slows_the_codes_and_holds_the_encoder_beta_t
 
 
 def test_a_codebook_loss_after_the_straight_through_line_never_moves_the_codes(x):
-    model = linear(Codebook(normal(4, 2), BETA))
+    model = linear(Codebook(normal(4, 2), beta=BETA))
 
     def wrong(x: Tensor, generator=None) -> dict[str, Tensor]:
-        q = model.quantize(x)
+        q = model.encode(x)
         late = Quantized(q.z, q.code, q.straight_through)  # `e` was overwritten before its loss
-        distortion = -model.decode(late.e).log_prob(x).mean()
+        distortion = -model.decode_vectors(late.e).log_prob(x).mean()
         return {"loss": distortion + late.codebook_loss.mean() + BETA * late.commitment.mean()}
 
     assert wrong(x)["loss"].item() == pytest.approx(model.loss(x)["loss"].item(), abs=1e-12), "its value does not tell"
@@ -449,7 +452,7 @@ def test_the_bound_is_below_the_evidence_by_what_the_nearest_codes_miss_of_the_p
     model = linear(Codebook(normal(4, 2)))
     elbo, chosen = model.elbo(x), model.codes(x)
     grids = torch.tensor(list(product(range(4), repeat=2)))
-    log_joint = torch.stack([model.decode_codes(grid.expand(6, 2)).log_prob(x) for grid in grids]) - 2 * log(4)
+    log_joint = torch.stack([model.decode(grid.expand(6, 2)).log_prob(x) for grid in grids]) - 2 * log(4)
     evidence = log_joint.logsumexp(0)
     index = 4 * chosen[:, 0] + chosen[:, 1]
     log_posterior = (log_joint - evidence).gather(0, index[None])[0]
@@ -463,7 +466,7 @@ def test_the_bound_is_below_the_evidence_by_what_the_nearest_codes_miss_of_the_p
 def test_a_score_is_over_all_images_however_they_are_split(batch):
     model = conv_vq_vae((1, 4, 4), codes=6, dim=3, width=4, log_sigma=-1.0).double().eval()
     x = torch.rand(20, 16, generator=generator(), dtype=torch.float64)
-    score, code, mean = evaluate(model, x, batch), model.codes(x), model.reconstruct(x)
+    score, code, mean = evaluate(model, x, batch=batch), model.codes(x), model.reconstruct(x)
     assert score.distortion == pytest.approx(model.elbo(x).distortion.mean().item())
     error = stats.norm.logpdf(x, mean, exp(-1.0)).sum(1)
     assert score.distortion == pytest.approx(-error.mean())
@@ -471,6 +474,23 @@ def test_a_score_is_over_all_images_however_they_are_split(batch):
     assert score.fixed_bits == pytest.approx(4 * log2(6))
     assert score.coded_bits == pytest.approx(4 * stats.entropy(np.bincount(code.flatten()), base=2))
     assert score.perplexity == pytest.approx(vq_vae.perplexity(code, 6)) and score.usage == vq_vae.usage(code, 6)
+
+
+class Zeros(nn.Module):
+    """A learned prior that knows one image."""
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return rows_of(n, 4)
+
+
+def test_samples_decode_even_codes_of_the_uniform_prior_or_those_of_a_learned_one():
+    model = conv_vq_vae((1, 4, 4), codes=3, dim=2, width=4).double()
+    prior, codes = model.prior(5), model.codes(normal(5, 16))
+    assert torch.allclose(prior.log_prob(codes), double(-log(3)).expand(5, 4))
+    expected = (torch.rand(500, 4, generator=generator(1), dtype=torch.float64) * 3).long()
+    assert torch.equal(model.sample(500, generator(1)), model.generate(expected))
+    assert stats.chisquare(np.bincount(expected.flatten())).pvalue > 1e-4
+    assert torch.equal(model.sample(2, generator(), prior=Zeros()), model.decode(rows_of(2, 4)).mean)
 
 
 # Networks
@@ -493,9 +513,9 @@ def test_a_layer_multiplied_is_one_layer_again_and_again_and_a_list_of_layers_is
 def test_the_chapters_model_has_a_code_for_each_patch(shape, halvings, grid):
     model = conv_vq_vae(shape, codes=7, dim=3, halvings=halvings, width=4, log_sigma=0.0)
     x = torch.rand(5, model.pixels, generator=generator())
-    assert model.encode(x).shape == (5, grid, 3) and model.codes(x).shape == (5, grid)
+    assert model.encode(x).z.shape == (5, grid, 3) and model.codes(x).shape == (5, grid) and model.latents == grid
     assert model.reconstruct(x).shape == x.shape and model.sample(2, generator()).shape == (2, model.pixels)
-    assert model.decode(torch.zeros(2, 4, grid, 3)).mean.shape == (2, 4, model.pixels)
+    assert model.decode_vectors(torch.zeros(2, 4, grid, 3)).mean.shape == (2, 4, model.pixels)
 
 
 def test_a_code_changes_the_pixels_around_its_place_and_no_others():
@@ -505,7 +525,7 @@ def test_a_code_changes_the_pixels_around_its_place_and_no_others():
     for position in (0, 6, 15):
         other = code.clone()
         other[0, position] = (code[0, position] + 1) % 5
-        change = (model.decode_codes(other).logits - model.decode_codes(code).logits).abs().reshape(16, 16)
+        change = (model.decode(other).logits - model.decode(code).logits).abs().reshape(16, 16)
         rows, columns = change.gt(1e-7).nonzero().unbind(1)
         for pixels, place in ((rows, position // 4), (columns, position % 4)):
             assert len(pixels) and (pixels - (4 * place + 1.5)).abs().max() < 9
@@ -686,7 +706,8 @@ BAD = {
     "at least one code of at least one dimension, got 0 of 3": lambda: conv_vq_vae((1, 8, 8), 0, 3),
     "3 halvings need sides that are multiples of 8; images are 12 x 8": lambda: conv_vq_vae((1, 12, 8), 4, 3, halvings=3),
     "images must be rows, (batch, 64); got (2, 8, 8)": lambda: conv_vq_vae((1, 8, 8), 4, 3).loss(torch.zeros(2, 8, 8)),
-    "vectors must end in (16, 3), (positions, dim)": lambda: conv_vq_vae((1, 8, 8), 4, 3).decode(torch.zeros(2, 16, 4)),
+    "vectors must end in (16, 3), (positions, dim)": lambda: conv_vq_vae((1, 8, 8), 4, 3).decode_vectors(torch.zeros(2, 16, 4)),
+    "codes must end in 16 positions; got shape (2, 4)": lambda: conv_vq_vae((1, 8, 8), 4, 3).decode(rows_of(2, 4)),
     "there are no images to judge by": lambda: evaluate(conv_vq_vae((1, 8, 8), 4, 3), torch.zeros(0, 64)),
 }
 

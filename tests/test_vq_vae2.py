@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import generator, needs_cuda
-from vaecourse import training, vq_vae2
+from vaecourse import training
 from vaecourse.distributions import Categorical
 from vaecourse.vq_vae2 import VQVAE2, CodePrior, HierarchicalPrior, attention, bits_per_code, conv_vq_vae2, evaluate, prior
 
@@ -61,7 +61,7 @@ def test_the_top_is_quantized_first_and_the_bottom_is_encoded_with_the_tops_code
     assert np.array_equal(bottom.code, k_bottom) and len(np.unique(k_bottom)) > 2 < len(np.unique(k_top)) + 1
     e_bottom = torch.from_numpy(model.bottom.vectors.numpy()[k_bottom].transpose(0, 2, 1).reshape(5, 2, 2, 2))
     mean = model.decoder(torch.cat([e_bottom, said], 1)).mean
-    assert torch.allclose(model.reconstruct(x), mean) and torch.allclose(model.decode_codes(top.code, bottom.code).mean, mean)
+    assert torch.allclose(model.reconstruct(x), mean) and torch.allclose(model.generate((top.code, bottom.code)), mean)
     assert [torch.equal(*pair) for pair in zip(model.codes(x), (top.code, bottom.code), strict=True)] == [True, True]
 
 
@@ -83,14 +83,14 @@ def test_the_tops_gradient_comes_through_the_decoder_and_through_the_bottoms_enc
         """The loss as a function of the top's vectors, each sg(.) replaced by its value at the point."""
         said = model.from_top(said_at.mT.unflatten(2, (1, 1)))
         z = model.to_bottom(torch.cat([features, said], 1)).flatten(2).mT
-        distortion = -model.decode(said_at, bottom.e + (z - bottom.z)).log_prob(x).mean()
+        distortion = -model.decode_vectors(said_at, bottom.e + (z - bottom.z)).log_prob(x).mean()
         return distortion + 0.3 * (z - bottom.e).square().sum(-1).mean()
 
     parts = model.loss(x)
     with torch.no_grad():
         assert parts["loss"].item() == pytest.approx((surrogate(e_top) + 0.3 * top.commitment.mean()).item(), abs=1e-10)
     again_top, again_bottom = model.encode(x)
-    distortion = -model.decode(again_top.straight_through, again_bottom.straight_through).log_prob(x).mean()
+    distortion = -model.decode_vectors(again_top.straight_through, again_bottom.straight_through).log_prob(x).mean()
     total = distortion + model.top.loss(again_top).mean() + model.bottom.loss(again_bottom).mean()
     (ours,) = torch.autograd.grad(total, again_top.z)
     ours = ours - 2 * 0.3 * (top.z - top.e) / top.code.numel()
@@ -107,7 +107,7 @@ def test_the_tops_gradient_comes_through_the_decoder_and_through_the_bottoms_enc
 def test_the_bound_is_below_the_evidence_by_what_the_codes_miss_of_the_posterior(x):
     model = tiny()
     rows = [(t, b) for t in all_rows(3, 1) for b in all_rows(2, 4)]
-    log_joint = torch.stack([model.decode_codes(t.expand(5, 1), b.expand(5, 4)).log_prob(x) for t, b in rows]) - log(48)
+    log_joint = torch.stack([model.decode((t.expand(5, 1), b.expand(5, 4))).log_prob(x) for t, b in rows]) - log(48)
     top, bottom = model.codes(x)
     index = 16 * top[:, 0] + bottom @ torch.tensor([8, 4, 2, 1])
     elbo, evidence = model.elbo(x), log_joint.logsumexp(0)
@@ -119,12 +119,12 @@ def test_the_bound_is_below_the_evidence_by_what_the_codes_miss_of_the_posterior
 def test_a_code_of_the_bottom_reaches_fewer_pixels_than_one_of_the_top():
     model = conv_vq_vae2((1, 32, 32), (4, 4), dim=2, halvings=2, width=4, blocks=0).double()
     top, bottom = torch.zeros(1, 16, dtype=torch.int64), torch.zeros(1, 64, dtype=torch.int64)
-    before = model.decode_codes(top, bottom).logits
+    before = model.decode((top, bottom)).logits
     sizes = []
     for level, position in ((0, 5), (1, 18)):
-        codes = [top.clone(), bottom.clone()]
+        codes = top.clone(), bottom.clone()
         codes[level][0, position] = 1
-        changed = (model.decode_codes(*codes).logits - before).abs().reshape(32, 32) > 1e-9
+        changed = (model.decode(codes).logits - before).abs().reshape(32, 32) > 1e-9
         rows, columns = changed.nonzero().unbind(1)
         sizes.append(changed.sum().item())
         assert rows.min() <= 8 <= rows.max() and columns.min() <= 8 <= columns.max(), "both lie around pixel (8, 8)"
@@ -134,7 +134,7 @@ def test_a_code_of_the_bottom_reaches_fewer_pixels_than_one_of_the_top():
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_a_score_is_over_all_images_however_they_are_split(batch):
     model, x = tiny(codes=(5, 4)), uniform(20, 16)
-    score, mean = evaluate(model, x, batch), model.reconstruct(x)
+    score, mean = evaluate(model, x, batch=batch), model.reconstruct(x)
     assert score.distortion == pytest.approx(-stats.norm.logpdf(x, mean, exp(-1.0)).sum(1).mean())
     assert score.nmse == pytest.approx((((x - mean) ** 2).sum() / (x**2).sum()).item())
     for level, code, codes in zip((score.top, score.bottom), model.codes(x), (5, 4), strict=True):
@@ -229,7 +229,7 @@ def test_the_probabilities_of_all_codes_of_both_levels_add_up_to_one_and_the_top
         strong(CodePrior(2, 2, width=8, heads=2)), strong(CodePrior(3, 3, context=(2, 2), width=8, heads=2, seed=3))
     )
     top, bottom = all_rows(2, 2), all_rows(3, 3)
-    joint = both.log_prob(top.repeat_interleave(27, 0), bottom.repeat(4, 1)).exp().reshape(4, 27)
+    joint = both.log_prob((top.repeat_interleave(27, 0), bottom.repeat(4, 1))).exp().reshape(4, 27)
     assert joint.sum().item() == pytest.approx(1, abs=1e-12)
     assert torch.allclose(joint.sum(1), both.top.log_prob(top).exp(), atol=1e-12)
     assert not torch.allclose(joint[0] / joint[0].sum(), joint[1] / joint[1].sum(), atol=0.01), "the bottom heeds the top"
@@ -305,7 +305,7 @@ def test_sampling_with_kept_keys_and_values_is_sampling_without_them(dtype, tole
         model = strong(CodePrior(11, 12, context=None if context is None else (7, 5), width=16, heads=4, layers=3)).to(dtype)
         logits: list[Tensor] = []
         hook = model.read.register_forward_hook(lambda module, inputs, output, to=logits: to.append(output[:, -1]))
-        fast = model.sample(6, generator(3), context)
+        fast = model.sample(6, generator(3), context=context)
         kept, logits[:] = torch.stack(logits), []
         slow = sample_slowly(model, 6, generator(3), context)
         hook.remove()
@@ -319,7 +319,7 @@ def test_with_the_cache_each_position_passes_through_the_network_once_and_withou
         model = CodePrior(5, length, context=(4, 6), width=8, heads=2)
         context, rows = torch.zeros(2, 6, dtype=torch.int64), []
         model.blocks[-1].project.register_forward_hook(lambda module, inputs, output, to=rows: to.append(output.shape[1]))
-        model.sample(2, generator(), context)
+        model.sample(2, generator(), context=context)
         fast, rows[:] = sum(rows), []
         sample_slowly(model, 2, generator(), context)
         assert fast == 6 + length - 1
@@ -335,7 +335,7 @@ def test_ancestral_samples_come_as_often_as_their_probability_says():
     top, bottom = both.sample(n, generator(1))
     index = top @ torch.tensor([18, 9]) + bottom @ torch.tensor([3, 1])
     with torch.no_grad():
-        p = both.log_prob(all_rows(2, 2).repeat_interleave(9, 0), all_rows(3, 2).repeat(4, 1)).exp()
+        p = both.log_prob((all_rows(2, 2).repeat_interleave(9, 0), all_rows(3, 2).repeat(4, 1))).exp()
     expected = n * (p / p.sum()).numpy()
     often = expected > 5
     counts = np.bincount(index, minlength=36)
@@ -349,11 +349,22 @@ def test_ancestral_samples_come_as_often_as_their_probability_says():
 def test_images_are_drawn_from_the_top_down():
     model = tiny()
     both = HierarchicalPrior.of(model, width=8, heads=2).double()
-    images = vq_vae2.sample(model, both, 4, generator(2))
+    images = model.sample(4, generator(2), prior=both)
     noise = generator(2)
     top = both.top.sample(4, noise)
-    bottom = both.bottom.sample(4, noise, top)
-    assert torch.equal(images, model.decode_codes(top, bottom).mean) and images.shape == (4, 16) and not images.requires_grad
+    bottom = both.bottom.sample(4, noise, context=top)
+    assert torch.equal(images, model.generate((top, bottom))) and images.shape == (4, 16) and not images.requires_grad
+
+
+def test_without_a_prior_codes_of_both_levels_are_drawn_evenly():
+    model, noise = tiny(), generator(3)
+    u = [torch.rand(6, positions, generator=noise, dtype=torch.float64) for positions in model.positions]
+    top, bottom = (u[0] * 3).long(), (u[1] * 2).long()
+    assert torch.equal(model.sample(6, generator(3)), model.generate((top, bottom)))
+    above, below = model.prior(6)
+    assert torch.allclose(above.log_prob(top).exp(), torch.full((6, 1), 1 / 3, dtype=torch.float64))
+    assert torch.allclose(below.log_prob(bottom).exp(), torch.full((6, 4), 1 / 2, dtype=torch.float64))
+    assert model.latents == 1 + 4
 
 
 # Bits
@@ -365,13 +376,13 @@ def test_a_uniform_prior_pays_log2_of_the_codes_and_any_other_the_entropy_and_it
     both = HierarchicalPrior(CodePrior(4, 2, width=8, heads=2), CodePrior(3, 3, context=(4, 2), width=8, heads=2)).double()
     top, bottom = torch.tensor([[0, 3], [1, 1], [2, 0]]), torch.tensor([[0, 1, 2], [2, 2, 1], [0, 0, 0]])
     by_hand = -both.top.log_prob(top).mean().item() / 2 / log(2), -both.bottom.log_prob(bottom, top).mean().item() / 3 / log(2)
-    assert bits_per_code(both, top, bottom) == pytest.approx(by_hand)
-    assert bits_per_code(both, top, bottom, batch=2) == pytest.approx(by_hand)
+    assert bits_per_code(both, (top, bottom)) == pytest.approx(by_hand)
+    assert bits_per_code(both, (top, bottom), batch=2) == pytest.approx(by_hand)
     assert [both.loss((top, bottom))[name].item() for name in ("top_bits", "bottom_bits")] == pytest.approx(by_hand)
     for level in (both.top, both.bottom):
         for p in level.read[-1].parameters():
             p.zero_()
-    assert bits_per_code(both, top, bottom) == pytest.approx((2, log2(3)))
+    assert bits_per_code(both, (top, bottom)) == pytest.approx((2, log2(3)))
     q = strong(CodePrior(3, 3, width=8, heads=2, seed=4))
     log_q, p = q.log_prob(all_rows(3, 3)).numpy(), stats.dirichlet(np.ones(27)).rvs(random_state=0)[0]
     paid = sum(p_i * q.loss(row[None])["bits"].item() for p_i, row in zip(p, all_rows(3, 3), strict=True))
@@ -406,7 +417,7 @@ def test_a_bottom_that_the_top_decides_costs_nothing_given_the_top_and_its_entro
         "optimizer": partial(training.adam, lr=5e-3),
     }
     training.fit(both, (top, bottom), **settings)
-    above, below = bits_per_code(both, top, bottom)
+    above, below = bits_per_code(both, (top, bottom))
     assert above == pytest.approx(2, abs=0.05) and below < 0.1
     alone = CodePrior(4, 3, width=16, heads=2)
     training.fit(alone, bottom, **settings)
@@ -437,7 +448,7 @@ def test_neither_a_step_of_either_stage_nor_sampling_waits_for_the_device(x):
         model.loss(x)["loss"].backward()
         model.after_step(generator())
         both.loss(codes)["loss"].backward()
-        vq_vae2.sample(model, both, 3, generator())
+        model.sample(3, generator(), prior=both)
     assert reads.found == []
 
 
@@ -454,8 +465,8 @@ def test_a_gpu_computes_and_draws_what_the_cpu_does(x):
     assert torch.allclose(models[0].top.vectors, models[1].top.vectors.cpu())
     codes = [model.codes(x) for model in models]
     assert all(torch.equal(a, b.cpu()) for a, b in zip(*codes, strict=True))
-    assert bits_per_code(priors[0], *codes[0]) == pytest.approx(bits_per_code(priors[1], *codes[1]))
-    images = [vq_vae2.sample(model, both, 3, generator(4)) for model, both in zip(models, priors, strict=True)]
+    assert bits_per_code(priors[0], codes[0]) == pytest.approx(bits_per_code(priors[1], codes[1]))
+    images = [model.sample(3, generator(4), prior=both) for model, both in zip(models, priors, strict=True)]
     assert torch.allclose(images[0], images[1].cpu())
 
 
@@ -463,7 +474,7 @@ def test_what_is_drawn_depends_on_the_generator_alone_and_a_seed_touches_no_othe
     state = torch.random.get_rng_state()
     model = tiny()
     both = HierarchicalPrior.of(model, width=8, heads=2).double()
-    first, again, other = (vq_vae2.sample(model, both, 5, generator(seed)) for seed in (1, 1, 2))
+    first, again, other = (model.sample(5, generator(seed), prior=both) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
     for build in (
         lambda seed: conv_vq_vae2((1, 4, 4), (3, 2), 2, halvings=1, seed=seed),
@@ -482,8 +493,8 @@ def rows_of(n: int, length: int) -> Tensor:
 BAD = {
     "images must be rows, (batch, 16); got (2, 4, 4)": lambda: tiny().loss(torch.zeros(2, 4, 4)),
     "2 halvings need sides that are multiples of 4; images are 6 x 4": lambda: conv_vq_vae2((1, 6, 4), (3, 2), 2, halvings=1),
-    "the top vectors must be (batch, 1, 2); got (3, 2, 2)": lambda: tiny().decode(torch.zeros(3, 2, 2), torch.zeros(3, 4, 2)),
-    "the bottom vectors must be (batch, 4, 2)": lambda: tiny().decode(torch.zeros(3, 1, 2), torch.zeros(3, 4, 1)),
+    "the top vectors must be (batch, 1, 2); got (3, 2, 2)": lambda: tiny().decode((rows_of(3, 2), rows_of(3, 4))),
+    "the bottom vectors must be (batch, 4, 2)": lambda: tiny().decode_vectors(torch.zeros(3, 1, 2), torch.zeros(3, 4, 1)),
     "there are no images to judge by": lambda: evaluate(tiny(), torch.zeros(0, 16)),
     "at least one code of at least one dimension, got 0 of 2": lambda: tiny(codes=(0, 2)),
     "all sizes of a prior must be at least 1; got 0 codes": lambda: CodePrior(0, 4),
@@ -493,10 +504,10 @@ BAD = {
     "codes must be rows of at most 3, got shape (2, 4)": lambda: CodePrior(3, 4).logits(rows_of(2, 4)),
     "built without a context, and is given one": lambda: CodePrior(3, 4).log_prob(rows_of(2, 4), rows_of(2, 4)),
     "the context must be codes of shape (2, 5), got None": lambda: CodePrior(3, 4, context=(2, 5)).log_prob(rows_of(2, 4)),
-    "of shape (2, 5), got (2, 4)": lambda: CodePrior(3, 4, context=(2, 5)).sample(2, generator(), rows_of(2, 4)),
+    "of shape (2, 5), got (2, 4)": lambda: CodePrior(3, 4, context=(2, 5)).sample(2, generator(), context=rows_of(2, 4)),
     "the bottom's context must be the top's (3, 4); it is None": lambda: HierarchicalPrior(CodePrior(3, 4), CodePrior(3, 4)),
     "there are no codes to judge by": lambda: bits_per_code(
-        HierarchicalPrior(CodePrior(3, 4), CodePrior(3, 4, (3, 4))), rows_of(0, 4), rows_of(0, 4)
+        HierarchicalPrior(CodePrior(3, 4), CodePrior(3, 4, (3, 4))), (rows_of(0, 4), rows_of(0, 4))
     ),
 }
 

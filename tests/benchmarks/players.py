@@ -163,7 +163,7 @@ def quantizer_block(quantizer: Callable[[Tensor], tuple[Tensor, Tensor]], z: Ten
 
 
 def our_quantizer() -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    book = vq_vae.EMACodebook(torch.randn(CODES, DIM) / CODES, BETA, DECAY)
+    book = vq_vae.EMACodebook(torch.randn(CODES, DIM) / CODES, beta=BETA, decay=DECAY)
 
     def quantize(z: Tensor) -> tuple[Tensor, Tensor]:
         q = book(z)
@@ -206,16 +206,16 @@ def new_avae() -> avae.AVAE:
 def bare_avae(data: Tensor) -> float:
     model = new_avae()
     encoder, decoder = model.vae.encoder.net, model.vae.decoder.net
-    generator, critic = model.generator, model.critic
-    own = adam([*encoder.parameters(), *decoder.parameters(), *generator.parameters()])
-    others = adam(critic.parameters())
+    G, C = model.G, model.C
+    own = adam([*encoder.parameters(), *decoder.parameters(), *G.parameters()])
+    others = adam(C.parameters())
     scale = 0.5 * torch.exp(torch.tensor(-2 * LOG_SIGMA))
     constant = data.shape[1] * (LOG_SIGMA + 0.5 * log(2 * pi))
 
     def step(x: Tensor) -> None:
         with torch.no_grad():
-            fake = generator(torch.cat([torch.randn(len(x), LATENTS), torch.randn(len(x), NOISE)], 1))
-        real, made = critic(torch.cat([x, fake])).chunk(2)
+            fake = G(torch.cat([torch.randn(len(x), LATENTS), torch.randn(len(x), NOISE)], 1))
+        real, made = C(torch.cat([x, fake])).chunk(2)
         loss = functional.softplus(-real).mean() + functional.softplus(made).mean()
         others.zero_grad()
         loss.backward()
@@ -226,10 +226,10 @@ def bare_avae(data: Tensor) -> float:
         distortion = scale * ((x - decoder(z)) ** 2).sum() / len(x) + constant
         rate = 0.5 * (mu**2 + (2 * log_sigma).exp() - 1 - 2 * log_sigma).sum() / len(x)
         z = torch.randn(len(x), LATENTS)
-        fake = generator(torch.cat([z, torch.randn(len(x), NOISE)], 1))
+        fake = G(torch.cat([z, torch.randn(len(x), NOISE)], 1))
         mu, log_sigma = encoder(fake).chunk(2, 1)
         code = (0.5 * ((z - mu) * (-log_sigma).exp()) ** 2 + log_sigma + 0.5 * log(2 * pi)).sum() / len(x)
-        loss = distortion + rate + code - critic(fake).mean()
+        loss = distortion + rate + code - C(fake).mean()
         own.zero_grad()
         loss.backward(inputs=own.param_groups[0]["params"])  # the critic's gradients are of no use here
         own.step()

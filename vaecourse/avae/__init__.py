@@ -1,7 +1,9 @@
 """AVAE, and the three ways of joining a critic to a generator that it is measured against: GAN, VAE/GAN and BiGAN.
 
 Images are rows of pixels, (batch, pixels), codes are rows, (batch, latents). Losses are in nats per image, averaged over the
-batch. Each model has several players (`turns()`), and trains by `training.fit` like any other.
+batch. Each model has several players (`turns()`), and trains by `training.fit` like any other. Networks have the equations'
+letters: the encoder E, the decoder D, the generator G and the critic C; a turn is named by the networks that move in it, and
+its loss, as `EG_loss`, too.
 """
 
 from vaecourse.avae.avae import AVAE

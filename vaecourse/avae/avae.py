@@ -15,77 +15,105 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vaecourse.avae.critic import Critic, log_ratio
+from vaecourse.distributions import Bernoulli, Normal
 from vaecourse.randomness import normal
 from vaecourse.training import Turn
 from vaecourse.vae import VAE
 
 
 class AVAE(nn.Module):
-    """The four networks. E, D and G minimize one sum, L_vae + weight * L_G; the critic has its own loss.
+    """A VAE (E and D), G and C. E, D and G minimize one sum, L_vae + weight * L_G; the critic has its own loss.
 
     L_G is eq-avae-generator-loss. The mean rate in L_vae is information, and the aggregate's distance from the prior
     (eq-avae-information-split).
 
-    generator: (batch, latents + noise) -> (batch, pixels), `noise` being the width of z_a. Who learns from what follows from
-    the sum: D from L_vae, G from L_G, and E from L_vae and from the cost of codes in L_G, which asks it to find again the code
-    of a generated image. E_p(z) log q(z), which is constant for G alone, is not in the loss: nobody can compute it, and it
-    would reward E for an aggregate that misses the prior (eq-avae-constant).
+    G: (batch, latents + noise) -> (batch, pixels), `noise` being the width of z_a. Who learns from what follows from the sum:
+    D from L_vae, G from L_G, and E from L_vae and from the cost of codes in L_G, which asks it to find again the code of a
+    generated image. E_p(z) log q(z), which is constant for G alone, is not in the loss: nobody can compute it, and it would
+    reward E for an aggregate that misses the prior (eq-avae-constant).
     """
 
-    def __init__(self, vae: VAE, generator: nn.Module, critic: Critic, noise: int, weight: float = 1.0):
+    def __init__(self, vae: VAE, G: nn.Module, C: Critic, noise: int, *, weight: float = 1.0):
         super().__init__()
         if noise < 0 or weight < 0:
             raise ValueError(f"noise, the width of z_a, and the weight of L_G must not be negative; got {noise} and {weight}")
-        self.vae, self.generator, self.critic = vae, generator, critic
+        self.vae, self.G, self.C = vae, G, C
+        self.pixels, self.latents = vae.pixels, vae.latents
         self.noise, self.weight = noise, weight
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.vae.device
+
     def turns(self) -> list[Turn]:
-        """The critic first, so that its log-ratio is of the generator as it is; then the three that share one loss."""
+        """The critic first, so that its log-ratio is of G as it is; then the three that share one loss."""
         return [
-            Turn("critic", self.critic_loss, list(self.critic.parameters())),
-            Turn("model", self.model_loss, [*self.vae.parameters(), *self.generator.parameters()]),
+            Turn("C", self.C_loss, list(self.C.parameters())),
+            Turn("EDG", self.EDG_loss, [*self.vae.parameters(), *self.G.parameters()]),
         ]
 
+    def prior(self, n: int) -> Normal:
+        """p(z) = N(0, I), for n codes."""
+        return self.vae.prior(n)
+
+    def encode(self, x: Float[Tensor, "batch pixels"]) -> Normal:
+        """q(z | x), by E. Raises ValueError where x is not (batch, pixels)."""
+        return self.vae.encode(x)
+
+    def decode(self, z: Float[Tensor, "*batch latents"]) -> Bernoulli | Normal:
+        """p(x | z), by D. Raises ValueError where the last axis of z is not the latents."""
+        return self.vae.decode(z)
+
     def generate(self, z: Float[Tensor, "batch latents"], generator: Generator | None = None) -> Float[Tensor, "batch pixels"]:
-        """x_G = G(z, z_a), with z_a drawn afresh. Raises ValueError where z is not (batch, latents)."""
-        if z.ndim != 2 or z.shape[1] != self.vae.latents:
-            raise ValueError(f"codes must be rows, (batch, {self.vae.latents}); got {tuple(z.shape)}")
+        """x_G = G(z, z_a), with z_a ~ N(0, I) drawn afresh. Raises ValueError where z is not (batch, latents)."""
+        if z.ndim != 2 or z.shape[1] != self.latents:
+            raise ValueError(f"codes must be rows, (batch, {self.latents}); got {tuple(z.shape)}")
+        z = z.to(self.device)
         z_a = normal((len(z), self.noise), z, generator)
-        return self.generator(torch.cat([z, z_a], -1))
+        return self.G(torch.cat([z, z_a], -1))
 
     def code_cost(self, x_G: Float[Tensor, "batch pixels"], z: Float[Tensor, "batch latents"]) -> Float[Tensor, " batch"]:
         """-log q(z | x_G) in nats: the sum over latents of (z - mu)^2 / (2 sigma^2) + log sigma + log(2 pi) / 2.
 
-        Equation eq-avae-code-cost. Without log sigma, G and E would gain by making sigma large.
+        Raises ValueError where x_G is not (batch, pixels). Without log sigma, G and E would gain by making sigma large.
+        Equation eq-avae-code-cost.
         """
-        return -self.vae.encode(x_G).log_prob(z)
+        return -self.encode(x_G).log_prob(z)
 
-    def model_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
-        """L_vae + weight * L_G, without L_G's entropy (eq-avae-total), and its parts, in nats."""
-        elbo = self.vae.elbo(x, generator)
-        z = self.vae.prior(len(x)).sample(generator)
+    def EDG_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
+        """L_vae + weight * L_G, without L_G's entropy, and its parts, in nats.
+
+        L_vae = E[-log p(x | z)] + E[KL(q(z | x) || p(z))], L_G = E[-log q(z | x_G)] + E[-logit C(x_G)]. Raises ValueError where
+        x is not (batch, pixels). Equation eq-avae-total.
+        """
+        elbo = self.vae.elbo(x, generator=generator)
+        z = self.prior(len(x)).sample(generator)
         x_G = self.generate(z, generator)
         distortion, rate = elbo.distortion.mean(), elbo.rate.mean()
-        code, ratio = self.code_cost(x_G, z).mean(), log_ratio(self.critic(x_G)).mean()
+        code, ratio = self.code_cost(x_G, z).mean(), log_ratio(self.C(x_G)).mean()
         loss = distortion + rate + self.weight * (code + ratio)
         return {"loss": loss, "distortion": distortion, "rate": rate, "code": code, "log_ratio": ratio}
 
-    def critic_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
-        """Real images against as many of the generator's (eq-avae-critic-loss)."""
-        return self.critic.loss((x, self.sample(len(x), generator)))
+    def C_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
+        """E[-log C(x)] + E[-log(1 - C(x_G))], with as many images of G as real ones (eq-avae-critic-loss); nats.
+
+        Raises ValueError where x has not as many pixels as G makes.
+        """
+        return self.C.loss((x, self.sample(len(x), generator)))
 
     @torch.no_grad()
     def reconstruct(
         self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None
     ) -> Float[Tensor, "batch pixels"]:
-        """The generator at the code's mean, with a z_a of its own.
+        """G at the code's mean, with a z_a of its own. Raises ValueError where x is not (batch, pixels).
 
         The decoder's, `vae.reconstruct(x)`, is under squared error at best the mean of the images that share the code
         (eq-avae-conditional-mean).
         """
-        return self.generate(self.vae.encode(x).mean, generator)
+        return self.generate(self.encode(x).mean, generator)
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n pixels"]:
         """New images, G(z, z_a) with z from the prior."""
-        return self.generate(self.vae.prior(n).sample(generator), generator)
+        return self.generate(self.prior(n).sample(generator), generator)

@@ -4,59 +4,65 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from vaecourse.avae.critic import PairCritic, critic_loss, rows
+from vaecourse.avae.critic import PairCritic, critic_loss
+from vaecourse.avae.pushforward import Pushforward, rows
 from vaecourse.distributions import Normal
-from vaecourse.randomness import normal
 from vaecourse.training import Turn
 
 
-class BiGAN(nn.Module):
-    """An encoder q(z | x) and a generator G(z) that meet only in the critic, which sees (x, z) pairs of both.
+class BiGAN(Pushforward):
+    """An encoder E, q(z | x), and a generator G(z) that meet only in the critic C, which sees (x, z) pairs of both.
 
-    encoder: (batch, pixels) -> Normal over latents; generator: (batch, latents) -> (batch, pixels). At the game's fixed
-    point q(z | x) p_data(x) = p_G(x | z) p(z): encoder and generator are each other's inverse, with no error in pixels.
+    E: (batch, pixels) -> Normal over latents; G: (batch, latents) -> (batch, pixels). At the game's fixed point
+    q(z | x) p_data(x) = p_G(x | z) p(z): E and G are each other's inverse, with no error in pixels.
     """
 
-    def __init__(self, encoder: nn.Module, generator: nn.Module, critic: PairCritic, pixels: int, latents: int):
-        super().__init__()
-        self.encoder, self.generator, self.critic = encoder, generator, critic
-        self.pixels, self.latents = pixels, latents
+    def __init__(self, E: nn.Module, G: nn.Module, C: PairCritic, pixels: int, latents: int):
+        super().__init__(pixels, latents)
+        self.E, self.G, self.C = E, G, C
+
+    @property
+    def network(self) -> nn.Module:
+        """G."""
+        return self.G
 
     def turns(self) -> list[Turn]:
-        """The critic, then encoder and generator, which are on one side."""
-        allies = [*self.encoder.parameters(), *self.generator.parameters()]
+        """The critic, then E and G, which are on one side."""
         return [
-            Turn("critic", self.critic_loss, list(self.critic.parameters())),
-            Turn("autoencoder", self.autoencoder_loss, allies),
+            Turn("C", self.C_loss, list(self.C.parameters())),
+            Turn("EG", self.EG_loss, [*self.E.parameters(), *self.G.parameters()]),
         ]
 
     def encode(self, x: Float[Tensor, "batch pixels"]) -> Normal:
         """q(z | x). Raises ValueError where x is not (batch, pixels)."""
-        return self.encoder(rows(x, self.pixels))
+        return self.E(rows(x, self.pixels).to(self.device))
 
     def pairs(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> tuple[Tensor, Tensor]:
-        """What the critic is to tell apart: x with a draw from q(z | x), and G(z) with z; rows, the code behind the image."""
+        """What the critic is to tell apart: x with z_q ~ q(z | x), and x_G = G(z) with z ~ N(0, I); rows, image before code."""
         z_q = self.encode(x).sample(generator)
-        z = normal((len(x), self.latents), x, generator)
-        return torch.cat([x, z_q], -1), torch.cat([self.generator(z), z], -1)
+        z = self.prior(len(x)).sample(generator)
+        return torch.cat([x, z_q], -1), torch.cat([self.generate(z), z], -1)
 
-    def autoencoder_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
-        """The critic's loss with both answers exchanged: -E log(1 - C(x, z_q)) - E log C(x_G, z) (eq-avae-bigan)."""
-        real, fake = self.critic.both(*self.pairs(x, generator))
+    def EG_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
+        """The critic's loss with both answers exchanged: E[-log(1 - C(x, z_q))] + E[-log C(x_G, z)] (eq-avae-bigan); nats.
+
+        Raises ValueError where x is not (batch, pixels).
+        """
+        real, fake = self.C.both(*self.pairs(x, generator))
         return {"loss": critic_loss(real=fake, fake=real)}
 
-    def critic_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
-        """-E log C(x, z_q) - E log(1 - C(x_G, z)) (eq-avae-bigan); Donahue et al. (2017), equation 3."""
+    def C_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
+        """E[-log C(x, z_q)] + E[-log(1 - C(x_G, z))] (eq-avae-bigan); nats. Donahue et al. (2017), equation 3.
+
+        Raises ValueError where x is not (batch, pixels).
+        """
         with torch.no_grad():
             pairs = self.pairs(x, generator)
-        return self.critic.loss(pairs)
+        return self.C.loss(pairs)
 
     @torch.no_grad()
-    def reconstruct(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch pixels"]:
-        """The generator at the code's mean."""
-        return self.generator(self.encode(x).mean)
-
-    @torch.no_grad()
-    def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n pixels"]:
-        """New images."""
-        return self.generator(normal((n, self.latents), next(self.parameters()), generator))
+    def reconstruct(
+        self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None
+    ) -> Float[Tensor, "batch pixels"]:
+        """G at the code's mean; it holds no noise for a generator. Raises ValueError where x is not (batch, pixels)."""
+        return self.generate(self.encode(x).mean, generator)

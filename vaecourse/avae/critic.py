@@ -12,13 +12,6 @@ from torch.nn import functional
 Logits = Float[Tensor, " batch"]
 
 
-def rows(x: Float[Tensor, "batch pixels"], pixels: int) -> Float[Tensor, "batch pixels"]:
-    """The images as they are, if they are rows of that many pixels; ValueError otherwise."""
-    if x.ndim != 2 or x.shape[1] != pixels:
-        raise ValueError(f"images must be rows, (batch, {pixels}); got {tuple(x.shape)}. Flatten them: x.flatten(1)")
-    return x
-
-
 def critic_loss(real: Logits, fake: Float[Tensor, " others"]) -> Float[Tensor, ""]:
     """-V: the cross-entropy of telling real from generated, E[-log C(x)] + E[-log(1 - C(x_G))], in nats.
 
@@ -32,14 +25,14 @@ def critic_loss(real: Logits, fake: Float[Tensor, " others"]) -> Float[Tensor, "
 
 
 def optimal_logit(log_p_data: Float[Tensor, "*points"], log_p_G: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
-    """The best critic's logit where both densities are known: C = p_data / (p_data + p_G).
+    """log p_data(x) - log p_G(x), the logit of the best critic, C = p_data / (p_data + p_G), where both densities are known.
 
     Equation eq-avae-optimal-critic; Goodfellow et al. (2014), proposition 1.
     """
     return log_p_data - log_p_G
 
 
-# What a generator may minimize: one number per generated image, from the critic's logit.
+# What G may minimize: one number per generated image, in nats, from the critic's logit.
 
 
 def saturating(fake: Logits) -> Logits:
@@ -71,7 +64,7 @@ class Critic(nn.Module):
     critic, and with it the log-ratio, is a smoothed one.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module, penalty: float = 0.0):
+    def __init__(self, body: nn.Module, head: nn.Module, *, penalty: float = 0.0):
         super().__init__()
         if penalty < 0:
             raise ValueError(f"the penalty on the critic's slope must not be negative, got {penalty}")
@@ -102,8 +95,9 @@ class Critic(nn.Module):
         batch: tuple[Float[Tensor, "batch pixels"], Float[Tensor, "others pixels"]],
         generator: Generator | None = None,
     ) -> dict[str, Tensor]:
-        """-V for (real, generated) images, plus the slope's penalty; so a critic may be trained alone, too.
+        """E[-log C(x)] + E[-log(1 - C(x_G))] + penalty / 2 * E[|grad_x logit(x)|^2] for (real, generated) images; nats.
 
+        So a critic may be trained alone, too. Raises ValueError where there are none of a kind, or they differ in pixels.
         Equations eq-avae-critic-loss, eq-avae-slope-penalty.
         """
         real, fake = batch
@@ -116,7 +110,7 @@ class Critic(nn.Module):
 
 
 def squared_slope(logits: Logits, x: Float[Tensor, "batch pixels"]) -> Logits:
-    """|grad_x logit(x)|^2, one number per image, itself differentiable; x must require a gradient.
+    """|grad_x logit(x)|^2, one number per image, itself differentiable. RuntimeError where x requires no gradient.
 
     Half its mean over real images, times a weight, is the penalty R1 (eq-avae-slope-penalty); Mescheder, Geiger and
     Nowozin (2018), equation 9.
@@ -131,8 +125,8 @@ class PairCritic(Critic):
     body: (batch, pixels) -> (batch, features); head: (batch, features + latents) -> (batch, 1).
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module, pixels: int, penalty: float = 0.0):
-        super().__init__(body, head, penalty)
+    def __init__(self, body: nn.Module, head: nn.Module, pixels: int, *, penalty: float = 0.0):
+        super().__init__(body, head, penalty=penalty)
         self.pixels = pixels
 
     def forward(self, x: Float[Tensor, "batch pixels_and_latents"]) -> Logits:

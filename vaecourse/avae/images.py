@@ -1,11 +1,9 @@
 """The five models over images, built of the same networks, so that they differ in what they minimize alone."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-import torch
 from torch import Tensor, nn
 
 from vaecourse.avae.avae import AVAE
@@ -13,7 +11,7 @@ from vaecourse.avae.bigan import BiGAN
 from vaecourse.avae.critic import Critic, PairCritic, non_saturating
 from vaecourse.avae.gan import GAN
 from vaecourse.avae.vae_gan import VAEGAN
-from vaecourse.networks import GaussianNetwork, conv_decoder, conv_encoder, mlp
+from vaecourse.networks import GaussianNetwork, conv_decoder, conv_encoder, initial_weights, mlp
 from vaecourse.vae import VAE
 
 
@@ -53,20 +51,12 @@ class Convolutions:
 Networks = Layers | Convolutions
 
 
-@contextmanager
-def _weights_of(seed: int) -> Iterator[None]:
-    """Initial weights drawn from that seed, and no other randomness touched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
 def _encoder(networks: Networks, latents: int) -> GaussianNetwork:
     return GaussianNetwork(networks.inward(2 * latents))
 
 
 def _critic(networks: Networks, features: int, penalty: float) -> Critic:
-    return Critic(networks.inward(features), nn.Sequential(nn.SiLU(), nn.Linear(features, 1)), penalty)
+    return Critic(networks.inward(features), nn.Sequential(nn.SiLU(), nn.Linear(features, 1)), penalty=penalty)
 
 
 def _vae(networks: Networks, latents: int, log_sigma: float) -> VAE:
@@ -74,56 +64,61 @@ def _vae(networks: Networks, latents: int, log_sigma: float) -> VAE:
     return VAE(_encoder(networks, latents), decoder, prod(networks.shape), latents)
 
 
-def image_vae(networks: Networks, latents: int, log_sigma: float = -2.0, seed: int = 0) -> VAE:
+def image_vae(networks: Networks, latents: int, *, log_sigma: float = -2.0, seed: int = 0) -> VAE:
     """A VAE with squared error: the decoder's standard deviation is exp(log_sigma), fixed.
 
     `seed` sets the first weights, here and below.
     """
-    with _weights_of(seed):
+    with initial_weights(seed):
         return _vae(networks, latents, log_sigma)
 
 
 def image_gan(
     networks: Networks,
     latents: int,
+    *,
     features: int = 128,
     penalty: float = 0.0,
     objective: Callable[[Tensor], Tensor] = non_saturating,
     seed: int = 0,
 ) -> GAN:
     """A GAN; `features` is the width of the critic's last layer but one, `penalty` that of its slope, here and below."""
-    with _weights_of(seed):
-        return GAN(networks.outward(latents), _critic(networks, features, penalty), latents, objective)
+    with initial_weights(seed):
+        G, C = networks.outward(latents), _critic(networks, features, penalty)
+        return GAN(G, C, prod(networks.shape), latents, objective=objective)
 
 
 def image_vae_gan(
-    networks: Networks, latents: int, features: int = 128, penalty: float = 0.0, weight: float = 1.0, seed: int = 0
+    networks: Networks, latents: int, *, features: int = 128, penalty: float = 0.0, weight: float = 1.0, seed: int = 0
 ) -> VAEGAN:
     """A VAE/GAN."""
-    with _weights_of(seed):
-        parts = _encoder(networks, latents), networks.outward(latents), _critic(networks, features, penalty)
-        return VAEGAN(*parts, prod(networks.shape), latents, weight)
+    with initial_weights(seed):
+        E, D, C = _encoder(networks, latents), networks.outward(latents), _critic(networks, features, penalty)
+        return VAEGAN(E, D, C, prod(networks.shape), latents, weight=weight)
 
 
-def image_bigan(networks: Networks, latents: int, features: int = 128, penalty: float = 0.0, seed: int = 0) -> BiGAN:
+def image_bigan(networks: Networks, latents: int, *, features: int = 128, penalty: float = 0.0, seed: int = 0) -> BiGAN:
     """A BiGAN; image and code meet in a hidden layer of the critic's head."""
-    with _weights_of(seed):
+    with initial_weights(seed):
         head = nn.Sequential(nn.SiLU(), mlp(features + latents, features, 1, activation=nn.SiLU))
-        critic = PairCritic(networks.inward(features), head, prod(networks.shape), penalty)
-        return BiGAN(_encoder(networks, latents), networks.outward(latents), critic, prod(networks.shape), latents)
+        C = PairCritic(networks.inward(features), head, prod(networks.shape), penalty=penalty)
+        E, G = _encoder(networks, latents), networks.outward(latents)
+        return BiGAN(E, G, C, prod(networks.shape), latents)
 
 
 def image_avae(
     networks: Networks,
     latents: int,
     noise: int,
+    *,
     features: int = 128,
     penalty: float = 0.0,
     log_sigma: float = -2.0,
     weight: float = 1.0,
     seed: int = 0,
 ) -> AVAE:
-    """An AVAE: the VAE of `image_vae`, a generator with `noise` inputs more than the decoder, and a critic."""
-    with _weights_of(seed):
+    """An AVAE: the VAE of `image_vae`, a generator G with `noise` inputs more than the decoder, and a critic."""
+    with initial_weights(seed):
         vae = _vae(networks, latents, log_sigma)
-        return AVAE(vae, networks.outward(latents + noise), _critic(networks, features, penalty), noise, weight)
+        G, C = networks.outward(latents + noise), _critic(networks, features, penalty)
+        return AVAE(vae, G, C, noise, weight=weight)

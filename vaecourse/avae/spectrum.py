@@ -5,12 +5,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def high_frequency_energy(x: Float[Tensor, "n pixels"], shape: tuple[int, int], above: float = 0.25) -> Float[Tensor, " n"]:
-    """The part of an image's mean square a pixel that lies at more than `above` waves a pixel, one number an image.
+def high_frequency_energy(x: Float[Tensor, "n pixels"], shape: tuple[int, int], *, above: float = 0.25) -> Float[Tensor, " n"]:
+    """The sum of |F_k|^2 over waves k of more than `above` a pixel, F_k = (1 / pixels) sum of x_j exp(-2 pi i k.j); per image.
 
-    With no bound (above = -1.0) it is the mean square itself, by Parseval. Color is a further axis of x: pass one channel at
-    a time. Raises ValueError where the rows are not images of that shape, (height, width).
-    Equation eq-avae-high-frequency.
+    It is the part of the image's mean square a pixel that lies at such waves. With no bound (above = -1.0) it is that mean
+    square itself, by Parseval. Color is a further axis of x: pass one channel at a time. Raises ValueError where the rows are
+    not images of that shape, (height, width). Equation eq-avae-high-frequency.
     """
     height, width = shape
     if x.shape[-1] != height * width:

@@ -15,9 +15,8 @@ from torch import Generator, Tensor, nn
 from torch.optim import Adam
 
 from vaecourse import avae, datasets, metrics, training
-from vaecourse.avae import AVAE, GAN, BiGAN, Layers
+from vaecourse.avae import AVAE, Layers
 from vaecourse.experiments import Experiment
-from vaecourse.vae import VAE
 
 SEEDS = (0, 1, 2)
 SIDE, LATENTS, NOISE, FEATURES = 16, 8, 32, 256
@@ -64,49 +63,44 @@ BUILD = {
 }
 
 
-def encode(model: nn.Module, x: Tensor) -> Tensor:
-    """The code's mean."""
-    return (model.vae if isinstance(model, AVAE) else model).encode(x).mean
-
-
-def generate(model: nn.Module, z: Tensor, noise: Generator) -> Tensor:
-    """The image that a code makes."""
-    if isinstance(model, AVAE):
-        return model.generate(z, noise)
-    if isinstance(model, VAE):
-        return model.decode(z).mean
-    return (model.generator if isinstance(model, GAN | BiGAN) else model.decoder)(z)
-
-
-@torch.no_grad()
-def judged(model: nn.Module, features: metrics.Classifier, images: Tensor, others: Tensor) -> dict:
-    """A trained model's samples against `others`, its reconstructions of `images`, and the codes that come back."""
-    noise = _generator(7)
+def judged_samples(model: nn.Module, features: metrics.Classifier, others: Tensor, noise: Generator) -> dict:
+    """A model's samples against as many other images."""
     samples = model.sample(len(others), noise)
-    row = {
+    return {
         "high_frequency": avae.high_frequency_energy(samples, (SIDE, SIDE)).mean().item(),
         "frechet": metrics.frechet_distance(features.features(samples), features.features(others)),
     }
-    if isinstance(model, GAN):
-        return row
-    z = torch.randn(len(others), LATENTS, generator=noise)
-    x_G = generate(model, z, noise)
-    faint = 0.05 * torch.randn(x_G.shape, generator=noise)
-    rebuilt = generate(model, encode(model, images), noise)
-    row |= {
+
+
+def judged_reconstructions(features: metrics.Classifier, rebuilt: Tensor, images: Tensor) -> dict:
+    """A model's reconstructions against the images."""
+    return {
         "squared_error": ((rebuilt - images) ** 2).sum(-1).mean().item(),
         "perceptual": metrics.perceptual_distance(features.layers, rebuilt, images).mean().item(),
-        "code_error": ((encode(model, x_G) - z) ** 2).mean().item(),
-        "code_error_under_noise": ((encode(model, x_G + faint) - z) ** 2).mean().item(),
     }
-    if isinstance(model, AVAE):
-        rebuilt, samples = model.vae.reconstruct(images), model.vae.sample(len(others), noise)
-        row |= {
-            "decoder_squared_error": ((rebuilt - images) ** 2).sum(-1).mean().item(),
-            "decoder_perceptual": metrics.perceptual_distance(features.layers, rebuilt, images).mean().item(),
-            "decoder_high_frequency": avae.high_frequency_energy(samples, (SIDE, SIDE)).mean().item(),
-            "decoder_frechet": metrics.frechet_distance(features.features(samples), features.features(others)),
-        }
+
+
+@torch.no_grad()
+def judged(name: str, model: nn.Module, features: metrics.Classifier, images: Tensor, others: Tensor) -> dict:
+    """A trained model's samples against `others`, its reconstructions of `images`, and the codes that come back.
+
+    Of AVAE also what its decoder makes of codes in the generator's place.
+    """
+    noise = _generator(7)
+    row = judged_samples(model, features, others, noise)
+    if name == "GAN":  # it has no encoder
+        return row
+    z = model.prior(len(others)).sample(noise)
+    x_G = model.generate(z, noise)
+    faint = 0.05 * torch.randn(x_G.shape, generator=noise)
+    row |= judged_reconstructions(features, model.reconstruct(images, noise), images) | {
+        "code_error": ((model.encode(x_G).mean - z) ** 2).mean().item(),
+        "code_error_under_noise": ((model.encode(x_G + faint).mean - z) ** 2).mean().item(),
+    }
+    if name == "AVAE":
+        decoders = judged_reconstructions(features, model.decode(model.encode(images).mean).mean, images)
+        decoders |= judged_samples(model.vae, features, others, noise)
+        row |= {f"decoder_{key}": value for key, value in decoders.items()}
     return row
 
 
@@ -123,7 +117,7 @@ def train_model(model: str, texture: str, seed: int, steps: int = 4000, judge_st
     trained, adam = BUILD[model](NETWORKS, LATENTS, seed=seed), SLOW if model == "BiGAN" else ADAM
     history = training.fit(trained, train, steps=steps, batch_size=64, seed=seed, optimizer=adam)
     features = judge(judge_steps)
-    row = judged(trained, features, images, others) | {
+    row = judged(model, trained, features, images, others) | {
         "data_high_frequency": avae.high_frequency_energy(others, (SIDE, SIDE)).mean().item(),
         "data_frechet": metrics.frechet_distance(features.features(train[:2000]), features.features(others)),
         "step_milliseconds": round(1000 * history.seconds / steps, 2),
@@ -131,9 +125,8 @@ def train_model(model: str, texture: str, seed: int, steps: int = 4000, judge_st
     if seed == 0:
         row["samples"] = _bytes(trained.sample(16, _generator(0)))
         row["images"] = _bytes(images[:8])
-        if not isinstance(trained, GAN):
-            with torch.no_grad():
-                row["rebuilt"] = _bytes(generate(trained, encode(trained, images[:8]), _generator(0)))
+        if model != "GAN":
+            row["rebuilt"] = _bytes(trained.reconstruct(images[:8], _generator(0)))
     return row
 
 
@@ -152,7 +145,7 @@ class WithoutLogSigma(AVAE):
 
     def code_cost(self, x_G: Tensor, z: Tensor) -> Tensor:
         """(z - mu)^2 / (2 sigma^2), summed over latents."""
-        q = self.vae.encode(x_G)
+        q = self.encode(x_G)
         return (0.5 * ((z - q.mu) * (-q.log_sigma).exp()) ** 2).sum(-1)
 
 
@@ -161,12 +154,12 @@ def train_code_cost(with_log_sigma: bool, seed: int, steps: int = 2000, points: 
     train, others = (sprites_on_textures(n, k, ("wood",))[0] for n, k in ((points, 2), (2000, 4)))
     model = BUILD["AVAE"](NETWORKS, LATENTS, seed=seed)
     if not with_log_sigma:
-        model = WithoutLogSigma(model.vae, model.generator, model.critic, NOISE)
+        model = WithoutLogSigma(model.vae, model.G, model.C, NOISE)
     training.fit(model, train, steps=steps, batch_size=64, seed=seed, optimizer=ADAM)
     noise = _generator(7)
     with torch.no_grad():
-        z = model.vae.prior(len(others)).sample(noise)
-        q, on_data = model.vae.encode(model.generate(z, noise)), model.vae.encode(others)
+        z = model.prior(len(others)).sample(noise)
+        q, on_data = model.encode(model.generate(z, noise)), model.encode(others)
         return {
             "log_sigma": q.log_sigma.mean().item(),
             "log_sigma_on_data": on_data.log_sigma.mean().item(),

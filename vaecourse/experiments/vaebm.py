@@ -74,7 +74,7 @@ def _along(potential, start: Tensor, to_x, step: float, marks: tuple[int, ...], 
     """The points of one set of chains after each of so many steps; marks[0] = 0 are the starts."""
     points = [to_x(start)]
     for before, mark in pairwise(marks):
-        start, _ = samplers.langevin(potential, start, step, mark - before, generator, every=mark - before)
+        start, _ = samplers.langevin(potential, start, step=step, steps=mark - before, every=mark - before, generator=generator)
         points.append(to_x(start))
     return points
 
@@ -133,7 +133,7 @@ def energies(
     energy = energy_mlp(2, (64, 64), features=64, scale=0.5, seed=seed)
     settings = {"steps": 40, "step": 0.001, "magnitude": 0.05, "spectral": 0.002, "decay": 0.99}
     width = 2 if base == "plain" else 4
-    chains = Chains(128 if restart == 1 else 1280, width, restart, seed)
+    chains = Chains(128 if restart == 1 else 1280, width, restart, seed=seed)
     if base == "plain":
         model = EBM(energy, 2, chains, spread=1.5, **settings)
     else:
@@ -154,7 +154,7 @@ def energies(
     points = _along(model.potential, model.noise(n, _generator(seed)), model.transform, model.step, marks, _generator(seed + 1))
     row = {**_rows([_judge(x) for x in points]), "sampling_seconds": round(perf_counter() - started, 2)}
     networks = {"energy": model.average.net} | ({} if base == "plain" else {"decoder": model.vae.decoder.net})
-    row |= _calls(lambda mark: model.sample(1, mark, generator=_generator(0)), marks, **networks)
+    row |= _calls(lambda mark: model.sample(1, _generator(0), steps=mark), marks, **networks)
     row |= {
         "gap": float(history["gap"][-100:].mean()),
         "training_seconds": round(history.seconds, 1),
@@ -163,7 +163,7 @@ def energies(
     if base != "plain" and restart < 1:
         test = GRID.sample(n, _generator(seed + 1000))
         log_normalizer = model.log_normalizer(10 * n, _generator(seed))
-        row["elbo"] = model.vae.elbo(test, _generator(seed)).value.mean().item()
+        row["elbo"] = model.vae.elbo(test, generator=_generator(seed)).value.mean().item()
         row["bound"] = model.bound(test, log_normalizer, _generator(seed)).mean().item()
         row["entropy"] = -GRID.log_prob(test).mean().item()
         row |= _coordinates(model, max(1, n // 4), marks, seed)
@@ -187,9 +187,9 @@ def scores(data: Tensor, seed: int, steps: int, n: int, marks: tuple[int, ...], 
         device="cpu",
     )
     started = perf_counter()
-    points = [model.sample(n, mark, 0.5, _generator(seed)) for mark in marks]
+    points = [model.sample(n, _generator(seed), steps=mark, step=0.5) for mark in marks]
     seconds = {"sampling_seconds": round(perf_counter() - started, 2), "training_seconds": round(history.seconds, 1)}
-    calls = _calls(lambda mark: model.sample(1, mark, 0.5, _generator(0)), marks, score=model.net)
+    calls = _calls(lambda mark: model.sample(1, _generator(0), steps=mark, step=0.5), marks, score=model.net)
     return {**_rows([_judge(x) for x in points]), **calls, "samples": points[-1][:500], **seconds}
 
 

@@ -15,7 +15,7 @@ from vaecourse import datasets, training
 from vaecourse.datasets.shapes import draw_sprites
 from vaecourse.experiments import Experiment
 from vaecourse.vq_vae import code_length, frequencies
-from vaecourse.vq_vae2 import CodePrior, HierarchicalPrior, bits_per_code, conv_vq_vae2, evaluate, sample
+from vaecourse.vq_vae2 import CodePrior, HierarchicalPrior, bits_per_code, conv_vq_vae2, evaluate
 
 SEEDS = (0, 1, 2)
 SIZE = 32
@@ -61,11 +61,11 @@ def train_both_stages(seed: int, images: int = 8000, steps: int = 1500, prior_st
         row |= {f"{name}_perplexity": level.perplexity, f"{name}_usage": level.usage}
 
     top, bottom = model.codes(test)
-    known = model.decode_codes(top, bottom).mean.detach()
+    known = model.generate((top, bottom)).detach()
     other = torch.arange(len(test)).roll(1)
     shown = {"image": test, "reconstruction": known}
     for name, codes in (("top", (top[other], bottom)), ("bottom", (top, bottom[other]))):
-        shown[f"{name}_replaced"] = model.decode_codes(*codes).mean.detach()
+        shown[f"{name}_replaced"] = model.generate(codes).detach()
         coarse, fine = bands(shown[f"{name}_replaced"] - known)
         row |= {f"{name}_replaced_coarse": coarse, f"{name}_replaced_fine": fine}
     row["image_coarse"], row["image_fine"] = bands(test)
@@ -77,15 +77,15 @@ def train_both_stages(seed: int, images: int = 8000, steps: int = 1500, prior_st
     settings = {"steps": prior_steps, "batch_size": 32, "seed": seed}
     second = training.fit(prior, codes, **settings)
     training.fit(alone, codes[1], **settings)
-    row["top_bits"], row["bottom_bits"] = bits_per_code(prior, top, bottom)
+    row["top_bits"], row["bottom_bits"] = bits_per_code(prior, (top, bottom))
     row["bottom_bits_alone"] = alone.loss(bottom)["bits"].item()
     for name, size, seen, new in zip(("top", "bottom"), CODES, codes, (top, bottom), strict=True):
         smoothed = 0.999 * frequencies(seen, size) + 0.001 / size
         row |= {f"{name}_uniform_bits": log2(size), f"{name}_frequency_bits": code_length(new, smoothed).mean().item()}
     generator = torch.Generator().manual_seed(seed)
-    shown["sample"] = sample(model, prior, SHOWN, generator)
-    noise = [torch.randint(k, (SHOWN, n), generator=generator) for k, n in zip(CODES, model.positions, strict=True)]
-    shown["uniform_sample"] = model.decode_codes(*noise).mean.detach()
+    shown["sample"] = model.sample(SHOWN, generator, prior=prior)
+    top, bottom = (torch.randint(k, (SHOWN, n), generator=generator) for k, n in zip(CODES, model.positions, strict=True))
+    shown["uniform_sample"] = model.generate((top, bottom)).detach()
     row |= {"training_seconds": round(first.seconds, 1), "prior_seconds": round(second.seconds, 1)}
     return row | {f"images.{name}": _bytes(kept) for name, kept in shown.items()}
 

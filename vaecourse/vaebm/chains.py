@@ -13,25 +13,26 @@ from vaecourse.randomness import normal, uniform
 
 
 class Chains(nn.Module):
-    """A queue of `n` chains of width `dim`: a step takes a batch from its front, moves it, and puts it back at its end.
+    """A queue of so many chains of width `dim`: a step takes a batch from its front, moves it, and puts it back at its end.
 
     Each chain, when its turn comes, is replaced by noise from N(0, I) with probability `restart`; at 1 all chains are short
     ones that start afresh. The states are a buffer, the same in all processes, so that a checkpoint holds them. `seed` sets
     where they start. (Tieleman, 2008; Du and Mordatch, 2019, for restarts.)
     """
 
-    def __init__(self, n: int, dim: int, restart: float, seed: int = 0):
+    def __init__(self, chains: int, dim: int, restart: float, *, seed: int = 0):
         super().__init__()
-        if n < 1 or dim < 1:
-            raise ValueError(f"needs at least one chain and one coordinate, got {n} chains of width {dim}")
+        if chains < 1 or dim < 1:
+            raise ValueError(f"needs at least one chain and one coordinate, got {chains} chains of width {dim}")
         if not 0 <= restart <= 1:
             raise ValueError(f"restart is the probability that a chain starts afresh, in [0, 1]; got {restart}")
         self.restart = restart
-        self.register_buffer("states", torch.randn(n, dim, generator=torch.Generator().manual_seed(seed)))
+        self.register_buffer("states", torch.randn(chains, dim, generator=torch.Generator().manual_seed(seed)))
 
     def take(self, batch: int, generator: Generator | None = None) -> Float[Tensor, "batch dim"]:
-        """This process's share of the next chains, some of them started afresh (eq-vaebm-restart).
+        """This process's share of the next chains: each as it is, or with probability `restart` a draw from N(0, I).
 
+        Equation eq-vaebm-restart.
         Raises ValueError where all processes' batches together are more than the chains.
         """
         whole = batch * processes.count()

@@ -5,13 +5,14 @@ move in eps, where the potential is E(T(eps)) + |eps|^2 / 2, whatever T is: the 
 """
 
 from copy import deepcopy
-from math import isfinite, log
+from math import isfinite
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vaecourse import samplers
+from vaecourse.importance import log_mean
 from vaecourse.randomness import normal
 from vaecourse.vaebm.chains import Chains
 from vaecourse.vaebm.energy import EnergyNetwork
@@ -34,6 +35,7 @@ class EBM(nn.Module):
         energy: EnergyNetwork,
         dim: int,
         chains: Chains,
+        *,
         steps: int = 20,
         step: float = 0.01,
         magnitude: float = 0.0,
@@ -55,6 +57,11 @@ class EBM(nn.Module):
         self.steps, self.step, self.magnitude, self.spectral, self.decay = steps, step, magnitude, spectral, decay
         self.spread = spread
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.chains.states.device
+
     def transform(self, eps: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch features"]:
         """x = T(eps); here s eps."""
         return self.spread * eps
@@ -68,10 +75,13 @@ class EBM(nn.Module):
         return energy(self.transform(eps)) + 0.5 * (eps**2).sum(-1)
 
     def negatives(self, batch: int, generator: Generator | None = None) -> Float[Tensor, "batch features"]:
-        """The negative phase: points of the next chains, moved by a few Langevin steps and put back. No gradient."""
+        """The negative phase: T(eps) of the next chains, after `steps` moves eps <- eps - h/2 grad U(eps) + sqrt(h) noise.
+
+        h = `step`. The chains are put back. No gradient. Raises ValueError where there are fewer chains than a step takes.
+        """
         eps = self.chains.take(batch, generator)
         for _ in range(self.steps):
-            eps = samplers.langevin_step(self.potential, eps, self.step, generator)
+            eps = samplers.langevin_step(self.potential, eps, step=self.step, generator=generator)
         self.chains.put(eps)
         with torch.no_grad():
             return self.transform(eps)
@@ -81,12 +91,15 @@ class EBM(nn.Module):
 
         grad_E[-log p(x)] = E_data[grad E] - E_model[grad E] (eq-vaebm-phases). The penalties:
         `magnitude` times the mean of E^2 over data and chains, `spectral` times the sum of the layers' largest singular
-        values (eq-vaebm-loss).
+        values (eq-vaebm-loss). Raises ValueError where there are fewer chains than a step takes.
         """
         return self.contrast(x, self.negatives(len(x), generator))
 
     def contrast(self, x: Float[Tensor, "batch features"], negatives: Float[Tensor, "n features"]) -> dict[str, Tensor]:
-        """The loss for given points of the model (eq-vaebm-loss)."""
+        """mean E(x) - mean E(x-) + magnitude (mean E(x)^2 + mean E(x-)^2) + spectral * (sum of norms), for given points x-.
+
+        Equation eq-vaebm-loss.
+        """
         positive, negative = self.energy(torch.cat([x, negatives])).split([len(x), len(negatives)])
         gap = positive.mean() - negative.mean()
         size = (positive**2).mean() + (negative**2).mean()
@@ -94,15 +107,16 @@ class EBM(nn.Module):
         return {"loss": gap + self.magnitude * size + self.spectral * norms, "gap": gap, "size": size, "norms": norms}
 
     @torch.no_grad()
-    def log_normalizer(self, n: int, generator: Generator | None = None) -> Float[Tensor, ""]:
-        """log Z = log E[exp(-E(T(eps)))] over eps ~ N(0, I), from n draws (eq-vaebm-normalizer).
+    def log_normalizer(self, draws: int, generator: Generator | None = None) -> Float[Tensor, ""]:
+        """log Z = log E[exp(-E(T(eps)))] over eps ~ N(0, I), from so many draws (eq-vaebm-normalizer).
 
-        Of Z it is an unbiased estimate; of log Z it errs downwards, the more so the farther the model is from p_G.
+        Of Z it is an unbiased estimate; of log Z it errs downwards, the more so the farther the model is from p_G. Raises
+        ValueError for draws < 1.
         """
-        if n < 1:
-            raise ValueError(f"n, the draws, must be at least 1, got {n}")
+        if draws < 1:
+            raise ValueError(f"draws must be at least 1, got {draws}")
         energy = self.energy if self.training else self.average
-        return (-energy(self.transform(self.noise(n, generator)))).logsumexp(0) - log(n)
+        return log_mean(-energy(self.transform(self.noise(draws, generator))))
 
     @torch.no_grad()
     def after_step(self, generator: Generator) -> None:
@@ -117,22 +131,23 @@ class EBM(nn.Module):
     def sample(
         self,
         n: int,
-        steps: int,
-        step: float | None = None,
         generator: Generator | None = None,
+        *,
+        steps: int | None = None,
+        step: float | None = None,
         start: Float[Tensor, "n dim"] | None = None,
     ) -> Float[Tensor, "n features"]:
-        """New points: fresh chains of that many Langevin steps from `start` (noise, unless given), mapped by T.
+        """New points T(eps): fresh chains of `steps` moves eps <- eps - h/2 grad U(eps) + sqrt(h) noise, h = `step`.
 
-        steps = 0 gives points of p_G alone. `step`: the training's, unless given. Costs steps + 1 gradients of the potential
-        and one more T (eq-vaebm-cost). Raises SamplerDiverged where a chain leaves the finite numbers, and ValueError for n,
-        steps or step that cannot be right.
+        They begin at `start`, or at eps ~ N(0, I); steps and step are the training's, unless given. steps = 0 gives points of
+        p_G alone. Costs steps + 1 gradients of the potential and one more T (eq-vaebm-cost). Raises SamplerDiverged where a
+        chain leaves the finite numbers, and ValueError for n, steps or step that cannot be right.
         """
+        steps, step = self.steps if steps is None else steps, self.step if step is None else step
         if n < 1 or steps < 0:
             raise ValueError(f"needs n >= 1 points and steps >= 0, got {n} and {steps}")
         eps = self.noise(n, generator) if start is None else start
         if steps:
-            size = self.step if step is None else step
-            eps, _ = samplers.langevin(self.potential, eps, size, steps, generator, every=steps)
+            eps, _ = samplers.langevin(self.potential, eps, step=step, steps=steps, every=steps, generator=generator)
         with torch.no_grad():
             return self.transform(eps)

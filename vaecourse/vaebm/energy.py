@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vaecourse.networks import mlp
+from vaecourse.networks import initial_weights, mlp
 
 
 class FourierFeatures(nn.Module):
@@ -17,7 +17,7 @@ class FourierFeatures(nn.Module):
     let them (Tancik et al., 2020). `scale` is in waves per unit of x. `seed` touches no other randomness.
     """
 
-    def __init__(self, inputs: int, features: int, scale: float, seed: int = 0):
+    def __init__(self, inputs: int, features: int, scale: float, *, seed: int = 0):
         super().__init__()
         drawn = torch.randn(inputs, features, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("frequencies", 2 * pi * scale * drawn)
@@ -54,10 +54,11 @@ class EnergyNetwork(nn.Module):
         return out[:, 0]
 
     def spectral_norms(self, iterations: int = 1) -> Float[Tensor, " layers"]:
-        """The largest singular value of each layer's weight, by power iteration from where the last call stopped.
+        """u' W v, in the limit the largest singular value of each layer's weight W, and never above it.
 
-        A convolution's weight counts as the matrix (outputs, the rest). Differentiable in the weights:
-        d(u' W v)/dW = u v'. Equation eq-vaebm-power-iteration; Yoshida and Miyato (2017).
+        Power iteration from where the last call stopped: v = W' u / |W' u|, then u = W v / |W v|, so many times. A
+        convolution's weight counts as the matrix (outputs, the rest). Differentiable in the weights: d(u' W v)/dW = u v'.
+        Equation eq-vaebm-power-iteration; Yoshida and Miyato (2017).
         """
         norms = []
         for number, weight in enumerate(self.weights):
@@ -71,16 +72,15 @@ class EnergyNetwork(nn.Module):
 
 
 def energy_mlp(
-    inputs: int, hidden: tuple[int, ...] = (128, 128), features: int = 0, scale: float = 1.0, seed: int = 0
+    inputs: int, hidden: tuple[int, ...] = (128, 128), features: int = 0, *, scale: float = 1.0, seed: int = 0
 ) -> EnergyNetwork:
     """An energy of fully connected SiLU layers, on `features` Fourier features of x where there are any.
 
     SiLU, since a chain follows the energy's gradient, which is to be smooth. The last layer starts at zero, so that the model
     starts as the density that it corrects. `seed` touches no other randomness.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with initial_weights(seed):
         layers = mlp(inputs + 2 * features, *hidden, 1, activation=nn.SiLU)
     nn.init.zeros_(layers[-1].weight)
     nn.init.zeros_(layers[-1].bias)
-    return EnergyNetwork(nn.Sequential(FourierFeatures(inputs, features, scale, seed), layers) if features else layers)
+    return EnergyNetwork(nn.Sequential(FourierFeatures(inputs, features, scale, seed=seed), layers) if features else layers)

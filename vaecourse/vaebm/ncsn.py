@@ -5,13 +5,13 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vaecourse import samplers
-from vaecourse.networks import mlp
-from vaecourse.randomness import normal, uniform
+from vaecourse.networks import initial_weights, mlp
+from vaecourse.randomness import indices, normal
 from vaecourse.vaebm.energy import FourierFeatures
 
 
 def geometric_levels(largest: float, smallest: float, n: int) -> Float[Tensor, " n"]:
-    """Noise levels sigma_1 > ... > sigma_n in geometric progression.
+    """Noise levels sigma_i = largest (smallest / largest)^((i - 1) / (n - 1)), i = 1 ... n: they fall geometrically.
 
     Raises ValueError unless largest > smallest > 0 and n >= 2.
     """
@@ -33,8 +33,13 @@ class NCSN(nn.Module):
         self.net, self.dim = net, dim
         self.register_buffer("levels", levels)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.levels.device
+
     def score(self, x: Float[Tensor, "batch dim"], sigma: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch dim"]:
-        """An estimate of grad log p_sigma(x), p_sigma the law of data + sigma eps."""
+        """net(x, log sigma) / sigma, an estimate of grad log p_sigma(x), p_sigma the law of data + sigma eps."""
         return self.net(torch.cat([x, sigma.log()], dim=-1)) / sigma
 
     def loss(self, x: Float[Tensor, "batch dim"], generator: Generator | None = None) -> dict[str, Tensor]:
@@ -42,45 +47,38 @@ class NCSN(nn.Module):
 
         Equation eq-vaebm-denoising; Song and Ermon (2019), equations 5 and 6.
         """
-        pick = (uniform((len(x),), x, generator) * len(self.levels)).long()
-        sigma = self.levels[pick][:, None]
+        sigma = self.levels[indices(len(self.levels), (len(x),), x, generator)][:, None]
         eps = normal(x.shape, x, generator)
         return {"loss": 0.5 * ((sigma * self.score(x + sigma * eps, sigma) + eps) ** 2).sum(-1).mean()}
 
-    def sample(self, n: int, steps: int, step: float, generator: Generator | None = None) -> Float[Tensor, "n dim"]:
-        """Annealed Langevin dynamics: `steps` steps at each level, of size step * sigma^2, then one step of denoising.
+    @torch.no_grad()
+    def sample(
+        self, n: int, generator: Generator | None = None, *, steps: int = 100, step: float = 0.2
+    ) -> Float[Tensor, "n dim"]:
+        """Annealed Langevin dynamics: x <- x + h/2 s(x, sigma) + sqrt(h) eps, h = step * sigma^2, `steps` times at each level.
 
         The chains start at the largest level's noise; the last move is x + sigma^2 s(x, sigma) at the smallest. Costs
         levels * steps + 1 calls of the network, and no gradient. Equation eq-vaebm-annealed; Song and Ermon (2019),
-        algorithm 1 (step = epsilon / sigma_n^2); the last move is Jolicoeur-Martineau et al. (2021).
+        algorithm 1 (step = epsilon / sigma_n^2), with their steps and step; the last move is Jolicoeur-Martineau et al. (2021).
         Raises ValueError for n, steps or step that cannot be right, SamplerDiverged where a chain leaves the finite numbers.
         """
         if n < 1 or steps < 1 or not 0 < step < float("inf"):
             raise ValueError(f"needs n >= 1, steps >= 1 and a positive, finite step; got {n}, {steps}, {step}")
         x = self.levels[0] * normal((n, self.dim), self.levels, generator)
-        for sigma in self.levels:
-            levels = sigma.expand(n, 1)
-
-            def potential(x: Tensor, levels: Tensor = levels) -> Tensor:
-                """Linear, with the score's negative as its gradient: the score of a network is no potential's in general."""
-                with torch.no_grad():
-                    score = self.score(x, levels)
-                return -(score * x).sum(-1)
-
+        for level in self.levels:
+            sigma, h = level.expand(n, 1), step * level**2
             for _ in range(steps):
-                x = samplers.langevin_step(potential, x, step * sigma**2, generator)
-        with torch.no_grad():
-            x = x + levels**2 * self.score(x, levels)
+                x = x + 0.5 * h * self.score(x, sigma) + h**0.5 * normal(x.shape, x, generator)
+        x = x + sigma**2 * self.score(x, sigma)
         if not (finite := x.isfinite().all(-1)).all():
             raise samplers.SamplerDiverged(len(self.levels) * steps, int((~finite).nonzero()[0]))
         return x
 
 
 def score_mlp(
-    dim: int, hidden: tuple[int, ...] = (128, 128), features: int = 0, scale: float = 1.0, seed: int = 0
+    dim: int, hidden: tuple[int, ...] = (128, 128), features: int = 0, *, scale: float = 1.0, seed: int = 0
 ) -> nn.Sequential:
     """A network for `NCSN`: SiLU layers on (x, log sigma), and on Fourier features of both where there are any."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with initial_weights(seed):
         layers = mlp(dim + 1 + 2 * features, *hidden, dim, activation=nn.SiLU)
-    return nn.Sequential(FourierFeatures(dim + 1, features, scale, seed), layers) if features else layers
+    return nn.Sequential(FourierFeatures(dim + 1, features, scale, seed=seed), layers) if features else layers

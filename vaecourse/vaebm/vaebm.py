@@ -20,6 +20,10 @@ class VAEBM(EBM):
     Stage one trains the VAE by its ELBO; stage two trains E by `training.fit`, as for any `EBM`. T maps eps = (eps_x, eps_z)
     to x = mu(z) + sigma(z) eps_x with z = eps_z, mu and sigma the decoder's; chains have the width `width(vae)`. The settings
     are the EBM's. The VAE given is copied. Raises TypeError where its decoder is no Normal.
+
+    `encode` is the VAE's, and the VAEBM's too: h(z | x) = p_vae(z | x), since E does not look at z. `decode` is p_vae(x | z)
+    alone. Under h an image of a given code, and the code itself, have laws that E bends and nobody can draw from without a
+    chain: there is no `prior`, `generate` or `reconstruct`.
     """
 
     def __init__(self, vae: VAE, energy: EnergyNetwork, chains: Chains, **settings: float | int):
@@ -40,19 +44,37 @@ class VAEBM(EBM):
         """The width of eps = (eps_x, eps_z)."""
         return vae.pixels + vae.latents
 
+    @property
+    def pixels(self) -> int:
+        """Numbers in an image."""
+        return self.vae.pixels
+
+    @property
+    def latents(self) -> int:
+        """Numbers in a code."""
+        return self.vae.latents
+
+    def encode(self, x: Float[Tensor, "batch pixels"]) -> Normal:
+        """q(z | x), the VAE's. Raises ValueError where x is not (batch, pixels)."""
+        return self.vae.encode(x)
+
+    def decode(self, z: Float[Tensor, "*batch latents"]) -> Normal:
+        """p_vae(x | z), without the energy. Raises ValueError where the last axis of z is not the latents."""
+        return self.vae.decode(z)
+
     def split(self, eps: Float[Tensor, "batch dim"]) -> tuple[Float[Tensor, "batch pixels"], Float[Tensor, "batch latents"]]:
         """eps_x and eps_z."""
-        return eps[:, : self.vae.pixels], eps[:, self.vae.pixels :]
+        return eps[:, : self.pixels], eps[:, self.pixels :]
 
     def transform(self, eps: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch pixels"]:
         """x = mu(z) + sigma(z) eps_x, z = eps_z (eq-vaebm-transform)."""
         eps_x, z = self.split(eps)
-        p = self.vae.decode(z)
+        p = self.decode(z)
         return p.mu + p.log_sigma.exp() * eps_x
 
     def inverse(self, x: Float[Tensor, "batch pixels"], z: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch dim"]:
-        """The eps that T maps to (x, z)."""
-        p = self.vae.decode(z)
+        """eps = ((x - mu(z)) / sigma(z), z), which T maps to (x, z) (eq-vaebm-transform)."""
+        p = self.decode(z)
         return torch.cat([(x - p.mu) * (-p.log_sigma).exp(), z], dim=-1)
 
     def data_potential(self, xz: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
@@ -63,27 +85,31 @@ class VAEBM(EBM):
         """
         x, z = self.split(xz)
         energy = self.energy if self.training else self.average
-        return energy(x) - self.vae.decode(z).log_prob(x) - self.vae.prior(len(z)).log_prob(z)
+        return energy(x) - self.decode(z).log_prob(x) - self.vae.prior(len(z)).log_prob(z)
 
     def bound(
         self, x: Float[Tensor, "batch pixels"], log_normalizer: Float[Tensor, ""], generator: Generator | None = None
     ) -> Float[Tensor, " batch"]:
-        """A lower bound of log h(x) in nats, one a point: the VAE's ELBO, and -E(x) - log Z (eq-vaebm-bound).
+        """ELBO(x) - E(x) - log Z, a lower bound of log h(x) in nats, one a point; the ELBO is the VAE's (eq-vaebm-bound).
 
         The ELBO is its estimate by one draw; the gap is the VAE's own. `log_normalizer` gives log Z: an estimate that is too
         low makes the bound too high.
         """
         energy = self.energy if self.training else self.average
-        return self.vae.elbo(x, generator).value - energy(x) - log_normalizer
+        return self.vae.elbo(x, generator=generator).value - energy(x) - log_normalizer
 
     def sample_in_data_space(
-        self, n: int, steps: int, step: float, generator: Generator | None = None
+        self, n: int, generator: Generator | None = None, *, steps: int, step: float
     ) -> Float[Tensor, "n pixels"]:
-        """As `sample`, from the same starts, by chains in (x, z): how it goes without the change of coordinates."""
+        """As `sample`, from the same starts, by chains in (x, z): how it goes without the change of coordinates.
+
+        Moves (x, z) <- (x, z) - h/2 grad U + sqrt(h) noise, h = step and U the `data_potential`. Raises SamplerDiverged where a
+        chain leaves the finite numbers, and ValueError for n, steps or step that cannot be right.
+        """
         eps = self.noise(n, generator)
         with torch.no_grad():
             xz = torch.cat([self.transform(eps), self.split(eps)[1]], dim=-1)
-        xz, _ = samplers.langevin(self.data_potential, xz, step, steps, generator, every=steps)
+        xz, _ = samplers.langevin(self.data_potential, xz, step=step, steps=steps, every=steps, generator=generator)
         return self.split(xz)[0]
 
 
@@ -101,13 +127,13 @@ class GeneratorStep(nn.Module):
     def __init__(self, model: VAEBM):
         super().__init__()
         self.model = deepcopy(model).requires_grad_(False)
-        self.decoder = deepcopy(model.vae.decoder).requires_grad_(True)
+        self.G = deepcopy(model.vae.decoder).requires_grad_(True)
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """KL(p_G(x, z) || h(x, z)) - log Z in nats, from as many draws as x has rows; the data are not looked at."""
         vae = self.model.vae
         z = vae.prior(len(x)).sample(generator)
-        p = self.decoder(z)
+        p = self.G(z)
         energy = self.model.average(p.sample(generator)).mean()
         kl = p.kl(vae.decode(z)).mean()
         return {"loss": energy + kl, "energy": energy, "kl": kl}
@@ -116,4 +142,4 @@ class GeneratorStep(nn.Module):
     def start(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n dim"]:
         """Where chains of the VAEBM start from G's points: eps such that T(eps) is G's (x, z)."""
         z = self.model.vae.prior(n).sample(generator)
-        return self.model.inverse(self.decoder(z).sample(generator), z)
+        return self.model.inverse(self.G(z).sample(generator), z)

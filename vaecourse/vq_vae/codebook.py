@@ -13,11 +13,11 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from vaecourse import processes
-from vaecourse.randomness import uniform
+from vaecourse.randomness import indices
 
 
 def nearest(z: Float[Tensor, "n dim"], vectors: Float[Tensor, "codes dim"]) -> Int64[Tensor, " n"]:
-    """The index of the code nearest to each z, by |z|^2 - 2 z.e + |e|^2 (eq-vq_vae-nearest).
+    """argmin over k of |z - e_k|^2 = |z|^2 - 2 z.e_k + |e_k|^2, the index of the code nearest to each z (eq-vq_vae-nearest).
 
     |z|^2 is the same for all codes and is left out. Single precision tells codes apart whose squared distances to z differ by
     more than about 1e-6 of |z|^2 + |e|^2.
@@ -64,7 +64,7 @@ class Codebook(nn.Module):
     for beta < 0; TypeError where they are not floats.
     """
 
-    def __init__(self, vectors: Float[Tensor, "codes dim"], beta: float = 0.25):
+    def __init__(self, vectors: Float[Tensor, "codes dim"], *, beta: float = 0.25):
         super().__init__()
         if vectors.ndim != 2 or 0 in vectors.shape:
             raise ValueError(f"a codebook needs vectors (codes, dim), at least one of each; got shape {tuple(vectors.shape)}")
@@ -82,7 +82,10 @@ class Codebook(nn.Module):
         self.vectors = nn.Parameter(vectors)
 
     def forward(self, z: Float[Tensor, "*batch dim"]) -> Quantized:
-        """The nearest code of each vector (eq-vq_vae-nearest). Raises ValueError where z is empty or of another width."""
+        """argmin over k of |z - e_k|^2 for each vector z, and that code's e (eq-vq_vae-nearest).
+
+        Raises ValueError where z is empty or of another width.
+        """
         if z.shape[-1] != self.dim or z.numel() == 0:
             raise ValueError(f"vectors to quantize must end in {self.dim} coordinates, and be some; got shape {tuple(z.shape)}")
         code = nearest(z.detach().reshape(-1, self.dim), self.vectors.detach()).reshape(z.shape[:-1])
@@ -93,7 +96,10 @@ class Codebook(nn.Module):
         return functional.embedding(code, self.vectors)
 
     def loss(self, q: Quantized) -> Float[Tensor, "*batch"]:
-        """What quantization adds to a model's loss, one number a vector (eq-vq_vae-objective)."""
+        """|sg(z) - e|^2 + beta |z - sg(e)|^2, what quantization adds to a model's loss, one number a vector.
+
+        Equation eq-vq_vae-objective.
+        """
         return q.codebook_loss + self.beta * q.commitment
 
     def after_step(self, generator: Generator | None = None) -> None:
@@ -116,12 +122,13 @@ class EMACodebook(Codebook):
     def __init__(
         self,
         vectors: Float[Tensor, "codes dim"],
+        *,
         beta: float = 0.25,
         decay: float = 0.99,
         eps: float = 1e-5,
         revive_below: float = 0.0,
     ):
-        super().__init__(vectors, beta)
+        super().__init__(vectors, beta=beta)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {decay}")
         if not eps > 0:
@@ -144,7 +151,7 @@ class EMACodebook(Codebook):
         return q
 
     def loss(self, q: Quantized) -> Float[Tensor, "*batch"]:
-        """The commitment alone, one number a vector (eq-vq_vae-ema-objective)."""
+        """beta |z - sg(e)|^2, the commitment alone, one number a vector (eq-vq_vae-ema-objective)."""
         return self.beta * q.commitment
 
     @torch.no_grad()
@@ -165,8 +172,9 @@ class EMACodebook(Codebook):
     def update(self, z: Float[Tensor, "n dim"], code: Int64[Tensor, " n"]) -> None:
         """N <- decay N + (1 - decay) n, m <- decay m + (1 - decay) sum of z, e = m / N smoothed (eq-vq_vae-ema).
 
-        Van den Oord, Vinyals and Kavukcuoglu (2017), appendix A.1. The smoothing (eq-vq_vae-smoothing), which keeps the divisor
-        from zero, is not in the paper; it serves the division alone and is not written back.
+        Smoothed, N is (N + eps) / (sum of N + codes eps) * sum of N (eq-vq_vae-smoothing): it keeps the divisor from zero, is
+        not in the paper, serves the division alone and is not written back. Van den Oord, Vinyals and Kavukcuoglu (2017),
+        appendix A.1.
         """
         n = torch.zeros_like(self.counts).index_add_(0, code, torch.ones_like(z[:, 0]))
         s = torch.zeros_like(self.sums).index_add_(0, code, z)
@@ -180,7 +188,7 @@ class EMACodebook(Codebook):
     def revive(self, z: Float[Tensor, "n dim"], generator: Generator | None = None) -> None:
         """Move each dead code, with its averages, to a vector drawn from z: e = m = z, N = 1 (eq-vq_vae-revival)."""
         z = processes.joined(z)
-        drawn = z[(uniform((self.codes,), z, generator, batch_axis=None) * len(z)).long()]
+        drawn = z[indices(len(z), (self.codes,), z, generator, batch_axis=None)]
         dead = self.counts < self.revive_below
         self.counts.masked_fill_(dead, 1)
         for kept in (self.sums, self.vectors):
@@ -213,9 +221,10 @@ def code_length(code: Int64[Tensor, "*batch"], p: Float[Tensor, " codes"]) -> Fl
 
 
 def entropy_bits(code: Int64[Tensor, "*batch"], codes: int) -> float:
-    """Bits per code of an ideal coder that knows the frequencies, but codes each code by itself (eq-vq_vae-entropy-rate).
+    """-sum of p log2 p: bits per code of an ideal coder that knows the frequencies p, but codes each code by itself.
 
-    At most log2(codes), which is what a coder pays that knows nothing.
+    At most log2(codes), which is what a coder pays that knows nothing. Raises TypeError where codes are not int64, ValueError
+    where there are none or one is out of range. Equation eq-vq_vae-entropy-rate.
     """
     p = frequencies(code, codes)
     return -torch.special.xlogy(p, p).sum().item() / log(2)
@@ -225,10 +234,14 @@ def perplexity(code: Int64[Tensor, "*batch"], codes: int) -> float:
     """2^entropy: how many codes, used equally often, would be as hard to guess (eq-vq_vae-perplexity).
 
     Over all codes of a data set. That of a batch is bounded by the batch's size, and no average over batches gives it back.
+    Raises TypeError where codes are not int64, ValueError where there are none or one is out of range.
     """
     return 2 ** entropy_bits(code, codes)
 
 
 def usage(code: Int64[Tensor, "*batch"], codes: int) -> float:
-    """The share of codes that occur at all."""
+    """The share of codes that occur at all.
+
+    Raises TypeError where codes are not int64, ValueError where there are none or one is out of range.
+    """
     return (frequencies(code, codes) > 0).double().mean().item()

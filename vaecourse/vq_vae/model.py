@@ -1,8 +1,10 @@
 """The VQ-VAE (van den Oord, Vinyals and Kavukcuoglu, 2017): a grid of discrete codes between an encoder and a decoder.
 
-Images are rows, (batch, pixels); codes are rows of a grid's positions, (batch, positions), each with a vector of `dim`
-coordinates. Likelihoods and bounds are in nats per image, summed over pixels and positions; squared distances between
-vectors and codes are summed over coordinates and averaged over positions, as in the paper. Averages are taken over images.
+Images are rows, (batch, pixels). An image's code is a row of a grid's positions, (batch, positions), at each the index of a
+vector of `dim` coordinates. It is what z is to a VAE: `encode` finds it, `prior` and `sample` draw it, `decode` and `generate`
+take it; vectors that are no code's are decoded in training alone. Likelihoods and bounds are in nats per image, summed over
+pixels and positions; squared distances between vectors and codes are summed over coordinates and averaged over positions, as
+in the paper. Averages are taken over images.
 """
 
 from dataclasses import dataclass
@@ -13,81 +15,86 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from vaecourse.distributions import Bernoulli, Normal
-from vaecourse.networks import BernoulliNetwork, GaussianNetwork, OnImages
-from vaecourse.randomness import uniform
+from vaecourse.distributions import Bernoulli, Categorical, Normal
+from vaecourse.networks import BernoulliNetwork, GaussianNetwork, OnImages, initial_weights
+from vaecourse.randomness import indices
 from vaecourse.vae import ELBO
 from vaecourse.vq_vae.codebook import Codebook, EMACodebook, Quantized, entropy_bits, perplexity, usage
 
 
 class VQVAE(nn.Module):
-    """An encoder to a grid of vectors, a codebook, and a decoder p(x | e) from the grid of the nearest codes' vectors.
+    """An encoder to a grid of vectors, a codebook, and a decoder p(x | k) from the grid of the codes' vectors.
 
     `encoder` maps (batch, pixels) to (batch, dim * positions), as `OnImages` flattens a grid of `dim` channels; `decoder` maps
-    the like to a Bernoulli or Normal over `pixels`. A posterior is all on one code a position; the prior is uniform.
+    the like to a Bernoulli or Normal over `pixels`. `latents` is the number of positions, each of which holds one code. A
+    posterior is all on one code a position; the prior is uniform.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, codebook: Codebook, pixels: int, positions: int):
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, codebook: Codebook, pixels: int, latents: int):
         super().__init__()
         self.encoder, self.decoder, self.codebook = encoder, decoder, codebook
-        self.pixels, self.positions = pixels, positions
+        self.pixels, self.latents = pixels, latents
 
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
         return next(self.parameters()).device
 
-    def encode(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch positions dim"]:
-        """The encoder's vectors, not yet quantized. Raises ValueError where x is not (batch, pixels)."""
+    def prior(self, n: int) -> Categorical:
+        """p(k) = 1 / codes at each position, for n images: (n, positions)."""
+        return Categorical(next(self.parameters()).new_zeros(()).expand(n, self.latents, self.codebook.codes))
+
+    def encode(self, x: Float[Tensor, "batch pixels"]) -> Quantized:
+        """The encoder's vectors z, and argmin over k of |z - e_k|^2 with that code's e, at each position (eq-vq_vae-nearest).
+
+        Raises ValueError where x is not (batch, pixels).
+        """
         if x.ndim != 2 or x.shape[1] != self.pixels:
             raise ValueError(f"images must be rows, (batch, {self.pixels}); got {tuple(x.shape)}. Flatten them: x.flatten(1)")
-        return to_rows(self.encoder(x.to(self.device)), self.codebook.dim)
-
-    def quantize(self, x: Float[Tensor, "batch pixels"]) -> Quantized:
-        """The encoder's vectors with their nearest codes (eq-vq_vae-nearest)."""
-        return self.codebook(self.encode(x))
+        return self.codebook(to_rows(self.encoder(x.to(self.device)), self.codebook.dim))
 
     def posterior(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch positions codes"]:
-        """q(k | x): one for the nearest code, zero for all others (eq-vq_vae-posterior).
+        """q(k | x) = 1 for the k nearest to the encoder's vector, 0 for all others (eq-vq_vae-posterior).
 
-        Van den Oord, Vinyals and Kavukcuoglu (2017), equation 1.
+        Raises ValueError where x is not (batch, pixels). Van den Oord, Vinyals and Kavukcuoglu (2017), equation 1.
         """
-        q = self.quantize(x)
+        q = self.encode(x)
         return functional.one_hot(q.code, self.codebook.codes).to(q.z.dtype)
-
-    def decode(self, e: Float[Tensor, "*batch positions dim"]) -> Bernoulli | Normal:
-        """p(x | e). Raises ValueError where e does not end in (positions, dim)."""
-        if e.shape[-2:] != (self.positions, self.codebook.dim):
-            raise ValueError(
-                f"vectors must end in {(self.positions, self.codebook.dim)}, (positions, dim); got {tuple(e.shape)}"
-            )
-        return self.decoder(to_grid(e.to(self.device)))
 
     @torch.no_grad()
     def codes(self, x: Float[Tensor, "batch pixels"]) -> Int64[Tensor, "batch positions"]:
-        """The code of each position."""
-        return self.quantize(x).code
+        """The codes alone, without gradients: what a learned prior is trained on. ValueError where x is not (batch, pixels)."""
+        return self.encode(x).code
 
-    def decode_codes(self, code: Int64[Tensor, "*batch positions"]) -> Bernoulli | Normal:
-        """p(x | k)."""
-        return self.decode(self.codebook.embed(code.to(self.device)))
+    def decode(self, code: Int64[Tensor, "*batch positions"]) -> Bernoulli | Normal:
+        """p(x | k). Raises ValueError where the last axis is not the positions."""
+        if code.shape[-1] != self.latents:
+            raise ValueError(f"codes must end in {self.latents} positions; got shape {tuple(code.shape)}")
+        return self.decode_vectors(self.codebook.embed(code.to(self.device)))
+
+    def decode_vectors(self, e: Float[Tensor, "*batch positions dim"]) -> Bernoulli | Normal:
+        """p(x | e) for vectors that may be no code's. Raises ValueError where e does not end in (positions, dim)."""
+        if e.shape[-2:] != (self.latents, self.codebook.dim):
+            raise ValueError(f"vectors must end in {(self.latents, self.codebook.dim)}, (positions, dim); got {tuple(e.shape)}")
+        return self.decoder(to_grid(e.to(self.device)))
 
     def elbo(self, x: Float[Tensor, "batch pixels"]) -> ELBO:
-        """The bound, exactly, as the posterior is one code: the rate is log(codes) a position, whatever x (eq-vq_vae-elbo).
+        """log p(x | k) - positions * log(codes) at the nearest k: the bound, exactly, as the posterior is one code.
 
-        Its rate does not depend on any parameter, and training does without.
+        The rate is the same for all x and does not depend on any parameter: training does without. Raises ValueError where x is
+        not (batch, pixels). Equation eq-vq_vae-elbo.
         """
-        q = self.quantize(x)
-        distortion = -self.decode(q.e).log_prob(x.to(self.device))
-        return ELBO(distortion, rate=torch.full_like(distortion, self.positions * log(self.codebook.codes)))
+        distortion = -self.decode(self.encode(x).code).log_prob(x.to(self.device))
+        return ELBO(distortion, rate=torch.full_like(distortion, self.latents * log(self.codebook.codes)))
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
-        """The distortion through the straight-through line, and what the codebook asks for, averaged over positions.
+        """E[-log p(x | z + sg(e - z))] + E[|sg(z) - e|^2 + beta |z - sg(e)|^2], the latter averaged over positions.
 
-        Equation eq-vq_vae-objective; van den Oord et al. (2017), equation 3. `quantization`: the codebook's part.
+        An EMACodebook's first square is left out. `quantization`: the codebook's part. Raises ValueError where x is not
+        (batch, pixels). Equation eq-vq_vae-objective; van den Oord et al. (2017), equation 3.
         """
-        q = self.quantize(x)
-        distortion = -self.decode(q.straight_through).log_prob(x.to(self.device)).mean()
+        q = self.encode(x)
+        distortion = -self.decode_vectors(q.straight_through).log_prob(x.to(self.device)).mean()
         quantization = self.codebook.loss(q).mean()
         return {"loss": distortion + quantization, "distortion": distortion, "quantization": quantization}
 
@@ -95,16 +102,34 @@ class VQVAE(nn.Module):
         """What the codebook does after each step: averages and revival."""
         self.codebook.after_step(generator)
 
-    @torch.no_grad()
-    def reconstruct(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch pixels"]:
-        """The decoder's mean at the nearest codes."""
-        return self.decode(self.quantize(x).e).mean
+    def generate(
+        self, code: Int64[Tensor, "*batch positions"], generator: Generator | None = None
+    ) -> Float[Tensor, "*batch pixels"]:
+        """The image of each grid of codes, the decoder's mean, whatever the generator.
+
+        Raises ValueError where the last axis is not the positions.
+        """
+        return self.decode(code).mean
 
     @torch.no_grad()
-    def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n pixels"]:
-        """The decoder's means at n grids of codes from the uniform prior: what this prior cannot know about neighbors shows."""
-        u = uniform((n, self.positions), next(self.parameters()), generator)
-        return self.decode_codes((u * self.codebook.codes).long()).mean
+    def reconstruct(
+        self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None
+    ) -> Float[Tensor, "batch pixels"]:
+        """The decoder's mean at the nearest codes, whatever the generator. Raises ValueError where x is not (batch, pixels)."""
+        return self.generate(self.encode(x).code, generator)
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, generator: Generator | None = None, *, prior: nn.Module | None = None
+    ) -> Float[Tensor, "n pixels"]:
+        """New images: the decoder's means at n grids of codes.
+
+        The codes are a learned prior's, `prior.sample(n, generator)`, or else even draws: then it shows what the uniform prior
+        cannot know about neighbors.
+        """
+        if prior is not None:
+            return self.generate(prior.sample(n, generator))
+        return self.generate(indices(self.codebook.codes, (n, self.latents), next(self.parameters()), generator))
 
 
 def to_rows(grid: Float[Tensor, "*batch features"], dim: int) -> Float[Tensor, "*batch positions dim"]:
@@ -166,6 +191,7 @@ def conv_vq_vae(
     shape: tuple[int, int, int],
     codes: int,
     dim: int,
+    *,
     halvings: int = 1,
     width: int = 32,
     blocks: int = 1,
@@ -181,8 +207,7 @@ def conv_vq_vae(
     no other randomness. Raises ValueError where sides are not multiples of 2^halvings.
     """
     channels, (height, breadth) = shape[0], grid_of(shape, halvings)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with initial_weights(seed):
         encoder = OnImages(shape, downward(channels, dim, width, halvings, blocks))
         images = OnImages((dim, height, breadth), upward(dim, channels, width, halvings, blocks))
         decoder = BernoulliNetwork(images) if log_sigma is None else GaussianNetwork(images, log_sigma)
@@ -208,18 +233,18 @@ class Score:
 
 
 @torch.no_grad()
-def evaluate(model: VQVAE, x: Float[Tensor, "n pixels"], batch: int = 1000) -> Score:
+def evaluate(model: VQVAE, x: Float[Tensor, "n pixels"], *, batch: int = 1000) -> Score:
     """Score a VQ-VAE on images x, so many at once. Raises ValueError where there are none."""
     if len(x) == 0:
         raise ValueError("there are no images to judge by")
     distortion, error, code = [], [], []
     for part in x.to(model.device).split(batch):
-        q = model.quantize(part)
-        p = model.decode(q.e)
+        q = model.encode(part)
+        p = model.decode(q.code)
         distortion.append(-p.log_prob(part))
         error.append((part - p.mean).square().sum(-1))
         code.append(q.code)
-    code, codes, positions = torch.cat(code), model.codebook.codes, model.positions
+    code, codes, positions = torch.cat(code), model.codebook.codes, model.latents
     return Score(
         distortion=torch.cat(distortion).double().mean().item(),
         nmse=(torch.cat(error).double().sum() / x.double().square().sum()).item(),

@@ -4,7 +4,7 @@
 """
 
 from vaecourse.vq_vae2.model import VQVAE2, LevelScore, Score, conv_vq_vae2, evaluate
-from vaecourse.vq_vae2.prior import CodePrior, HierarchicalPrior, attention, bits_per_code, sample
+from vaecourse.vq_vae2.prior import CodePrior, HierarchicalPrior, attention, bits_per_code
 
 __all__ = [
     "VQVAE2",
@@ -16,5 +16,4 @@ __all__ = [
     "bits_per_code",
     "conv_vq_vae2",
     "evaluate",
-    "sample",
 ]

@@ -1,8 +1,9 @@
 """The first stage of VQ-VAE-2 (Razavi, van den Oord and Vinyals, 2019): two levels of codes for one image.
 
 The top grid, half as fine, is quantized first; the bottom grid is encoded with the top's codes at hand, and the decoder sees
-both. Images are rows, (batch, pixels); codes are rows of a grid's positions, line by line from the upper left. Likelihoods are
-in nats per image, summed over pixels; squared distances as in `vq_vae`.
+both. Images are rows, (batch, pixels). An image's code, what z is to a VAE, is a pair, the top's and the bottom's: rows of a
+grid's positions, line by line from the upper left. Likelihoods are in nats per image, summed over pixels; squared distances as
+in `vq_vae`.
 """
 
 from dataclasses import dataclass
@@ -12,11 +13,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
-from vaecourse.distributions import Bernoulli, Normal
-from vaecourse.networks import BernoulliNetwork, GaussianNetwork
+from vaecourse.distributions import Bernoulli, Categorical, Normal
+from vaecourse.networks import BernoulliNetwork, GaussianNetwork, initial_weights
+from vaecourse.randomness import indices
 from vaecourse.vae import ELBO
 from vaecourse.vq_vae import Codebook, EMACodebook, Quantized, entropy_bits, perplexity, usage
 from vaecourse.vq_vae.model import downward, grid_of, initial_vectors, upward
+
+Codes = tuple[Int64[Tensor, "batch top_positions"], Int64[Tensor, "batch bottom_positions"]]
+"""The codes of images, the top's and the bottom's."""
 
 
 class VQVAE2(nn.Module):
@@ -52,7 +57,7 @@ class VQVAE2(nn.Module):
 
     @property
     def pixels(self) -> int:
-        """Entries of a row that is an image."""
+        """Numbers in an image."""
         channels, height, breadth = self.shape
         return channels * height * breadth
 
@@ -62,10 +67,22 @@ class VQVAE2(nn.Module):
         (a, b), (c, d) = self.grids
         return a * b, c * d
 
-    def encode(self, x: Float[Tensor, "batch pixels"]) -> tuple[Quantized, Quantized]:
-        """Vectors and codes of the top, (batch, positions), and of the bottom, given the top's codes (eq-vq_vae2-levels).
+    @property
+    def latents(self) -> int:
+        """How many codes an image has, both levels together: one number, as for every other model."""
+        return sum(self.positions)
 
-        Raises ValueError where x is not (batch, pixels).
+    def prior(self, n: int) -> tuple[Categorical, Categorical]:
+        """p(k) = 1 / codes at each position, for n images: of the top, (n, positions), and of the bottom."""
+        like = next(self.parameters()).new_zeros(())
+        top, bottom = self.positions
+        return Categorical(like.expand(n, top, self.top.codes)), Categorical(like.expand(n, bottom, self.bottom.codes))
+
+    def encode(self, x: Float[Tensor, "batch pixels"]) -> tuple[Quantized, Quantized]:
+        """Vectors and nearest codes of the top, argmin over k of |z(x) - e_k|^2, and of the bottom, of |z'(x, e) - e'_k|^2.
+
+        The bottom's vectors z' are encoded with the top's e at hand. Raises ValueError where x is not (batch, pixels).
+        Equation eq-vq_vae2-levels.
         """
         if x.ndim != 2 or x.shape[1] != self.pixels:
             raise ValueError(f"images must be rows, (batch, {self.pixels}); got {tuple(x.shape)}. Flatten them: x.flatten(1)")
@@ -74,10 +91,21 @@ class VQVAE2(nn.Module):
         bottom = self.bottom(_rows(self.to_bottom(torch.cat([features, self._said(top.straight_through)], 1))))
         return top, bottom
 
-    def decode(
+    @torch.no_grad()
+    def codes(self, x: Float[Tensor, "batch pixels"]) -> Codes:
+        """The codes alone, without gradients: what a learned prior is trained on. ValueError where x is not (batch, pixels)."""
+        top, bottom = self.encode(x)
+        return top.code, bottom.code
+
+    def decode(self, codes: Codes) -> Bernoulli | Normal:
+        """p(x | top codes, bottom codes). Raises ValueError where they are not those of the two grids."""
+        top, bottom = (book.embed(k.to(self.device)) for book, k in zip((self.top, self.bottom), codes, strict=True))
+        return self.decode_vectors(top, bottom)
+
+    def decode_vectors(
         self, top: Float[Tensor, "batch top_positions top_dim"], bottom: Float[Tensor, "batch bottom_positions bottom_dim"]
     ) -> Bernoulli | Normal:
-        """p(x | e_top, e_bottom). Raises ValueError where the vectors are not those of the two grids."""
+        """p(x | e_top, e_bottom), of vectors that may be no codes'. ValueError where they are not those of the two grids."""
         for name, e, positions, book in zip(
             ("top", "bottom"), (top, bottom), self.positions, (self.top, self.bottom), strict=True
         ):
@@ -89,34 +117,26 @@ class VQVAE2(nn.Module):
         """What the top's vectors say at the bottom's places."""
         return self.from_top(_grid(top, self.grids[0]))
 
-    @torch.no_grad()
-    def codes(
-        self, x: Float[Tensor, "batch pixels"]
-    ) -> tuple[Int64[Tensor, "batch top_positions"], Int64[Tensor, "batch bottom_positions"]]:
-        """The codes of both levels, top first: what the prior is trained on."""
-        top, bottom = self.encode(x)
-        return top.code, bottom.code
-
-    def decode_codes(
-        self, top: Int64[Tensor, "batch top_positions"], bottom: Int64[Tensor, "batch bottom_positions"]
-    ) -> Bernoulli | Normal:
-        """p(x | top codes, bottom codes)."""
-        return self.decode(self.top.embed(top.to(self.device)), self.bottom.embed(bottom.to(self.device)))
-
     def elbo(self, x: Float[Tensor, "batch pixels"]) -> ELBO:
-        """The bound under a uniform prior of both levels (eq-vq_vae2-elbo); a learned prior's -log p(codes) is a lower rate."""
+        """log p(x | k, k') - positions * log(codes), summed over both levels, at the codes k, k' of x (eq-vq_vae2-elbo).
+
+        The bound under a uniform prior of both levels; a learned prior's -log p(k, k') is a lower rate. Raises ValueError where
+        x is not (batch, pixels).
+        """
         top, bottom = self.encode(x)
-        distortion = -self.decode(top.e, bottom.e).log_prob(x.to(self.device))
+        distortion = -self.decode((top.code, bottom.code)).log_prob(x.to(self.device))
         rate = sum(n * log(book.codes) for n, book in zip(self.positions, (self.top, self.bottom), strict=True))
         return ELBO(distortion, torch.full_like(distortion, rate))
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """The distortion through both straight-through lines, and what each codebook asks for, averaged over its positions.
 
+        E[-log p(x | z + sg(e - z), z' + sg(e' - z'))] + beta E[|z - sg(e)|^2] + beta E[|z' - sg(e')|^2] where codes learn by
+        averages; by gradient also E[|sg(z) - e|^2] and the bottom's. Raises ValueError where x is not (batch, pixels).
         Equation eq-vq_vae2-objective; Razavi et al. (2019), equation 2.
         """
         top, bottom = self.encode(x)
-        distortion = -self.decode(top.straight_through, bottom.straight_through).log_prob(x.to(self.device)).mean()
+        distortion = -self.decode_vectors(top.straight_through, bottom.straight_through).log_prob(x.to(self.device)).mean()
         at_top, at_bottom = self.top.loss(top).mean(), self.bottom.loss(bottom).mean()
         return {"loss": distortion + at_top + at_bottom, "distortion": distortion, "top": at_top, "bottom": at_bottom}
 
@@ -125,11 +145,33 @@ class VQVAE2(nn.Module):
         self.top.after_step(generator)
         self.bottom.after_step(generator)
 
+    def generate(self, codes: Codes, generator: Generator | None = None) -> Float[Tensor, "batch pixels"]:
+        """The image of each pair of grids of codes, the decoder's mean, whatever the generator.
+
+        Raises ValueError where the codes are not those of the two grids.
+        """
+        return self.decode(codes).mean
+
     @torch.no_grad()
-    def reconstruct(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch pixels"]:
-        """The decoder's mean at the codes of both levels."""
-        top, bottom = self.encode(x)
-        return self.decode(top.e, bottom.e).mean
+    def reconstruct(
+        self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None
+    ) -> Float[Tensor, "batch pixels"]:
+        """The decoder's mean at the codes of both levels, whatever the generator.
+
+        Raises ValueError where x is not (batch, pixels).
+        """
+        return self.generate(self.codes(x), generator)
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, generator: Generator | None = None, *, prior: nn.Module | None = None
+    ) -> Float[Tensor, "n pixels"]:
+        """New images: the decoder's means at n pairs of codes, a learned prior's (`HierarchicalPrior`), or else even draws."""
+        if prior is not None:
+            return self.generate(prior.sample(n, generator))
+        like, books = next(self.parameters()), zip((self.top, self.bottom), self.positions, strict=True)
+        top, bottom = (indices(book.codes, (n, positions), like, generator) for book, positions in books)
+        return self.generate((top, bottom))
 
 
 def _rows(grid: Float[Tensor, "batch dim height breadth"]) -> Float[Tensor, "batch positions dim"]:
@@ -144,6 +186,7 @@ def conv_vq_vae2(
     shape: tuple[int, int, int],
     codes: tuple[int, int],
     dim: int,
+    *,
     halvings: int = 2,
     width: int = 32,
     blocks: int = 1,
@@ -159,8 +202,7 @@ def conv_vq_vae2(
     2^(halvings + 1).
     """
     channels, grids = shape[0], (grid_of(shape, halvings + 1), grid_of(shape, halvings))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with initial_weights(seed):
         pixels = nn.Sequential(upward(dim + width, channels, width, halvings, blocks), nn.Flatten())
         return VQVAE2(
             shape,
@@ -198,18 +240,18 @@ class Score:
 
 
 @torch.no_grad()
-def evaluate(model: VQVAE2, x: Float[Tensor, "n pixels"], batch: int = 1000) -> Score:
+def evaluate(model: VQVAE2, x: Float[Tensor, "n pixels"], *, batch: int = 1000) -> Score:
     """Score the first stage on images x, so many at once. Raises ValueError where there are none."""
     if len(x) == 0:
         raise ValueError("there are no images to judge by")
     distortion, error, codes = [], [], ([], [])
     for part in x.to(model.device).split(batch):
-        levels = model.encode(part)
-        p = model.decode(*(q.e for q in levels))
+        found = model.codes(part)
+        p = model.decode(found)
         distortion.append(-p.log_prob(part))
         error.append((part - p.mean).square().sum(-1))
-        for kept, q in zip(codes, levels, strict=True):
-            kept.append(q.code)
+        for kept, code in zip(codes, found, strict=True):
+            kept.append(code)
     levels = []
     for code, book in zip(map(torch.cat, codes), (model.top, model.bottom), strict=True):
         bits = log2(book.codes), entropy_bits(code, book.codes)

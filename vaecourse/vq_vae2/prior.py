@@ -13,7 +13,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from vaecourse.distributions import Categorical
-from vaecourse.vq_vae2.model import VQVAE2
+from vaecourse.networks import initial_weights
+from vaecourse.vq_vae2.model import VQVAE2, Codes
 
 Past = list[tuple[Tensor, Tensor] | None]
 """For each block, the keys and values of all positions so far, (batch, heads, positions, width / heads) each."""
@@ -68,6 +69,7 @@ class CodePrior(nn.Module):
         codes: int,
         length: int,
         context: tuple[int, int] | None = None,
+        *,
         width: int = 64,
         heads: int = 4,
         layers: int = 2,
@@ -79,8 +81,7 @@ class CodePrior(nn.Module):
             raise ValueError(f"all sizes of a prior must be at least 1; got {sizes}")
         self.codes, self.length, self.context = codes, length, context
         known = context[1] if context else 1
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with initial_weights(seed):
             self.meaning = nn.Embedding(codes, width)
             self.start = nn.Embedding(context[0] if context else 1, width)
             self.place = nn.Parameter(0.02 * torch.randn(known + length - 1, width))
@@ -132,9 +133,9 @@ class CodePrior(nn.Module):
     def log_prob(
         self, code: Int64[Tensor, "batch length"], context: Int64[Tensor, "batch context"] | None = None
     ) -> Float[Tensor, " batch"]:
-        """log p(k | c), the sum of each code's log-probability given those before, in nats (eq-vq_vae2-chain).
+        """log p(k | c) = sum over i of log p(k_i | k_1 .. k_i-1, c), in nats (eq-vq_vae2-chain).
 
-        Raises ValueError where codes are not (batch, length).
+        Raises ValueError where codes are not (batch, length), or the context is not what it was built for.
         """
         if code.ndim != 2 or code.shape[1] != self.length:
             raise ValueError(f"codes must be rows of {self.length}, got shape {tuple(code.shape)}")
@@ -143,18 +144,21 @@ class CodePrior(nn.Module):
         return -nll.unflatten(0, code.shape).sum(1)
 
     def loss(self, batch: Tensor | tuple[Tensor, ...], generator: Generator | None = None) -> dict[str, Tensor]:
-        """-log p, averaged over the batch, in nats; `bits`: per code. The batch: codes, or (codes, context)."""
+        """-log p(k | c), averaged over the batch, in nats; `bits`: per code. The batch: codes, or (codes, context).
+
+        Raises ValueError where codes are not (batch, length), or the context is not what it was built for.
+        """
         nats = -self.log_prob(*(batch if isinstance(batch, tuple) else (batch,))).mean()
         return {"loss": nats, "bits": nats / (self.length * log(2))}
 
     @torch.no_grad()
     def sample(
-        self, n: int, generator: Generator | None = None, context: Int64[Tensor, "n context"] | None = None
+        self, n: int, generator: Generator | None = None, *, context: Int64[Tensor, "n context"] | None = None
     ) -> Int64[Tensor, "n length"]:
-        """Rows of codes, each drawn given those before (eq-vq_vae2-cache).
+        """Rows of codes, k_i ~ p(k_i | k_1 .. k_i-1, c) one after another (eq-vq_vae2-cache).
 
         Keys and values of earlier positions are kept: each position passes through the network once. Without, the first would
-        pass `length` times.
+        pass `length` times. Raises ValueError where the context is not what it was built for.
         """
         h, past, drawn = self.start(self._context(n, context)), [None] * len(self.blocks), []
         while len(drawn) < self.length:
@@ -165,7 +169,7 @@ class CodePrior(nn.Module):
 
 
 class HierarchicalPrior(nn.Module):
-    """p(top) p(bottom | top), the prior of both levels (eq-vq_vae2-prior)."""
+    """p(top) p(bottom | top), the prior of both levels (eq-vq_vae2-prior); its codes are pairs, as VQVAE2's are."""
 
     def __init__(self, top: CodePrior, bottom: CodePrior):
         super().__init__()
@@ -174,49 +178,40 @@ class HierarchicalPrior(nn.Module):
         self.top, self.bottom = top, bottom
 
     @classmethod
-    def of(cls, model: VQVAE2, width: int = 64, heads: int = 4, layers: int = 2, seed: int = 0) -> "HierarchicalPrior":
+    def of(cls, model: VQVAE2, *, width: int = 64, heads: int = 4, layers: int = 2, seed: int = 0) -> "HierarchicalPrior":
         """A prior for the codes of that model."""
         (above, below), sizes = model.positions, {"width": width, "heads": heads, "layers": layers, "seed": seed}
         context = model.top.codes, above
         return cls(CodePrior(*context, **sizes), CodePrior(model.bottom.codes, below, context, **sizes))
 
-    def log_prob(
-        self, top: Int64[Tensor, "batch top_positions"], bottom: Int64[Tensor, "batch bottom_positions"]
-    ) -> Float[Tensor, " batch"]:
-        """log p(top) + log p(bottom | top), in nats."""
+    def log_prob(self, codes: Codes) -> Float[Tensor, " batch"]:
+        """log p(top) + log p(bottom | top), in nats (eq-vq_vae2-prior). Raises ValueError where rows are of another length."""
+        top, bottom = codes
         return self.top.log_prob(top) + self.bottom.log_prob(bottom, top)
 
-    def loss(self, batch: tuple[Tensor, Tensor], generator: Generator | None = None) -> dict[str, Tensor]:
-        """-log p(top, bottom), averaged over the batch, in nats, and each level's bits per code. The batch: (top, bottom)."""
-        top, bottom = batch
+    def loss(self, codes: Codes, generator: Generator | None = None) -> dict[str, Tensor]:
+        """-log p(top) - log p(bottom | top), averaged over the batch, in nats, and each level's bits per code.
+
+        Raises ValueError where rows are of another length.
+        """
+        top, bottom = codes
         above, below = self.top.loss(top), self.bottom.loss((bottom, top))
         return {"loss": above["loss"] + below["loss"], "top_bits": above["bits"], "bottom_bits": below["bits"]}
 
-    def sample(
-        self, n: int, generator: Generator | None = None
-    ) -> tuple[Int64[Tensor, "n top_positions"], Int64[Tensor, "n bottom_positions"]]:
-        """Codes of both levels: the top's first, then the bottom's given them (eq-vq_vae2-prior)."""
+    def sample(self, n: int, generator: Generator | None = None) -> Codes:
+        """Codes of both levels, top ~ p(top) and then bottom ~ p(bottom | top) (eq-vq_vae2-prior)."""
         top = self.top.sample(n, generator)
-        return top, self.bottom.sample(n, generator, top)
+        return top, self.bottom.sample(n, generator, context=top)
 
 
 @torch.no_grad()
-def sample(model: VQVAE2, prior: HierarchicalPrior, n: int, generator: Generator | None = None) -> Float[Tensor, "n pixels"]:
-    """New images, from the top down: codes from the prior, then the decoder's means."""
-    return model.decode_codes(*prior.sample(n, generator)).mean
+def bits_per_code(prior: HierarchicalPrior, codes: Codes, *, batch: int = 500) -> tuple[float, float]:
+    """Mean -log2 p(top) / positions and mean -log2 p(bottom | top) / positions: what the prior pays for a code of each level.
 
-
-@torch.no_grad()
-def bits_per_code(
-    prior: HierarchicalPrior,
-    top: Int64[Tensor, "n top_positions"],
-    bottom: Int64[Tensor, "n bottom_positions"],
-    batch: int = 500,
-) -> tuple[float, float]:
-    """What the prior pays for a code of the top and of the bottom, in bits (eq-vq_vae2-bits); a uniform one pays log2(codes).
-
-    Raises ValueError where there are no codes.
+    A uniform prior pays log2(codes). `batch`: rows at once. Raises ValueError where there are no codes.
+    Equation eq-vq_vae2-bits.
     """
+    top, bottom = codes
     if len(top) == 0:
         raise ValueError("there are no codes to judge by")
     parts = zip(top.split(batch), bottom.split(batch), strict=True)
