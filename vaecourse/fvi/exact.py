@@ -11,7 +11,7 @@ from vaecourse.distributions import Normal
 
 
 def renyi_divergence(
-    alpha: float, q: Normal, mean: Float[Tensor, " dim"], precision: Float[Tensor, "dim dim"]
+    q: Normal, mean: Float[Tensor, " dim"], precision: Float[Tensor, "dim dim"], *, alpha: float
 ) -> Float[Tensor, "*batch"]:
     """D_alpha(q || N(mean, precision^-1)) in nats, alpha other than 0 and 1 (eq-fvi-renyi-gaussian).
 
@@ -51,7 +51,7 @@ def mean_field_variance(alpha: float, rho: float) -> float:
     return (1 - 2 * alpha + root) / (2 * (1 - alpha))
 
 
-def fit_exactly(objective: Callable[[Normal], Tensor], start: Normal, iterations: int = 200) -> Normal:
+def fit_exactly(objective: Callable[[Normal], Tensor], start: Normal, *, iterations: int = 200) -> Normal:
     """The Gaussian, shape (dim,), that minimizes an objective without noise, by L-BFGS from `start`: a local minimum.
 
     For instance `divergence` on a grid of the plane, or `renyi_divergence`. Raises ArithmeticError where the objective is
