@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaecourse.distributions import Normal
-from vaecourse.gradients.families import Estimate, LogJoint, Posterior, of_each_draw, parameters, score, with_parameters
+from vaecourse.gradients.families import Estimate, LogJoint, Posterior, of_each_draw, score
 
 
 def _needs_gaussian(q: Posterior) -> None:
@@ -70,8 +70,8 @@ def along(q: Normal, bound: Callable[[Normal, Tensor], Tensor], z: Float[Tensor,
     _needs_gaussian(q)
     eps = ((z - q.mu) * (-q.log_sigma).exp()).detach()
     with torch.enable_grad():
-        copies = parameters(q).detach().expand(*z.shape, 2).clone().requires_grad_()
-        own = with_parameters(Normal, copies)
+        copies = [part.detach().expand(z.shape).requires_grad_() for part in (q.mu, q.log_sigma)]
+        own = Normal(*copies)
         value = bound(own, own.mu + own.log_sigma.exp() * eps)
-        (gradient,) = torch.autograd.grad(value.sum(), copies)
-    return Estimate(value.detach().expand(z.shape[:-1]), len(z) * gradient)
+        gradient = torch.autograd.grad(value.sum(), copies)
+    return Estimate(value.detach().expand(z.shape[:-1]), len(z) * torch.stack(gradient, -1))
