@@ -22,7 +22,7 @@ class StochasticStep:
     size: float
 
 
-def step_size(step: int, tau: float, kappa: float) -> float:
+def step_size(step: int, *, tau: float, kappa: float) -> float:
     """rho_t = (t + tau)^-kappa, t = 1, 2, ... (eq-cavi-step-size). Hoffman et al. (2013).
 
     Raises ValueError unless tau >= 0 and 1/2 < kappa <= 1: then the sum of rho_t diverges and the sum of its squares
@@ -38,9 +38,10 @@ def stochastic(
     q: MixturePosterior,
     steps: int,
     batch_size: int,
+    generator: Generator | None = None,
+    *,
     tau: float = 1.0,
     kappa: float = 0.7,
-    generator: Generator | None = None,
 ) -> Iterator[StochasticStep]:
     """Natural-gradient steps on minibatches: yields after each (eq-cavi-natural-gradient).
 
@@ -58,7 +59,7 @@ def stochastic(
             fresh = torch.randperm(model.n, generator=generator, device=device if generator is None else generator.device)
             order = torch.cat([order, fresh.to(device)])
         batch, order = order[:batch_size], order[batch_size:]
-        rho = step_size(step, tau, kappa)
+        rho = step_size(step, tau=tau, kappa=kappa)
         seen = model.assign(q, batch)
         scale = model.n / batch_size
 
