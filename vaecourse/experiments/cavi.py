@@ -206,7 +206,7 @@ def race(target: str, seed: int, moves: int = 4000, warmup: int = 300, chains: i
     generator = _generator(seed + 100)
     start = exact[:2] + 2 * exact[2:] * torch.randn(chains, 2, generator=generator, dtype=torch.float64)
     began = time.perf_counter()
-    _, trace = samplers.hmc(potential, start, 0.5 * exact[2:].min().item(), moves, generator, 5, warmup)
+    _, trace = samplers.hmc(potential, start, 0.5 * exact[2:].min().item(), moves, generator, leaps=5, warmup=warmup)
     a_move = (time.perf_counter() - began) / (warmup + moves)
     draws = torch.arange(1, moves + 1, dtype=torch.float64)[:, None]
     means, squares = (values.mean(1).cumsum(0) / draws for values in (trace.z - exact[:2], (trace.z - exact[:2]) ** 2))
