@@ -43,12 +43,13 @@ def stochastic(
     tau: float = 1.0,
     kappa: float = 0.7,
 ) -> Iterator[StochasticStep]:
-    """Natural-gradient steps on minibatches: yields after each (eq-cavi-natural-gradient).
+    """Natural-gradient steps on minibatches, sums <- (1 - rho) sums + rho N / M batch's sums: yields after each.
 
-    A step finds the batch's q(z), scales its sums of features to the whole data, and moves a share rho_t of the way there.
-    The sums plus the prior are q's natural parameters, and the way is the natural gradient; with all data in the batch and
-    rho = 1 the step is a sweep of coordinate ascent. Hoffman et al. (2013). Batches come from shuffled passes over the
-    data. Raises ValueError for a batch_size outside 1 to n. Nothing waits for the device, if the generator is there.
+    Equation eq-cavi-natural-gradient. A step finds the batch's q(z), scales its sums of features to the whole data, and moves a
+    share rho_t of the way there. The sums plus the prior are q's natural parameters, and the way is the natural gradient; with
+    all data in the batch and rho = 1 the step is a sweep of coordinate ascent. Hoffman et al. (2013). Batches come from
+    shuffled passes over the data. Raises ValueError for a batch_size outside 1 to n. Nothing waits for the device, if the
+    generator is there.
     """
     if not 1 <= batch_size <= model.n:
         raise ValueError(f"batch_size must lie between 1 and the {model.n} data points, got {batch_size}")
