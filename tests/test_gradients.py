@@ -27,6 +27,7 @@ from vaecourse.gradients import (
     Estimate,
     Factors,
     above_others,
+    along,
     cross_fitted,
     exact,
     fitted_coefficient,
@@ -279,6 +280,22 @@ def test_each_data_point_of_a_batch_may_have_its_own_q():
             alone = estimator(Normal(mu[i], log_sigma[i]), QUARTIC, z[:, i])
             assert torch.allclose(together.value[:, i], alone.value), name
             assert torch.allclose(together.gradient[:, i], alone.gradient), name
+
+
+@pytest.mark.parametrize("draws", [1, 2, 7])
+def test_along_the_draws_a_mean_has_the_reparameterized_gradient_and_another_bound_that_of_autograd(draws):
+    mu, log_sigma = (torch.randn(4, 2, generator=generator(seed)).double().requires_grad_() for seed in (1, 2))
+    q = Normal(mu, log_sigma)
+    z = q.sample(generator(3), shape=(draws,))
+
+    def log_w(q: Normal, z: Tensor) -> Tensor:
+        return QUARTIC(z) - q.log_prob(z)
+
+    ours, expected = along(q, lambda q, z: log_w(q, z).mean(0), z.detach()), reparameterized(q, QUARTIC, z.detach())
+    assert torch.allclose(ours.value.mean(0), expected.value.mean(0)) and torch.allclose(ours.gradient, expected.gradient)
+    ours = along(q, lambda q, z: log_w(q, z).logsumexp(0), z.detach()).gradient.mean(0)
+    by_autograd = torch.autograd.grad(log_w(q, z).logsumexp(0).sum(), [mu, log_sigma])
+    assert torch.allclose(ours, torch.stack(by_autograd, -1))
 
 
 @settings(deadline=None, max_examples=25)

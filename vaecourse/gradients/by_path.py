@@ -62,10 +62,11 @@ def reparameterized(q: Normal, log_joint: LogJoint, z: Float[Tensor, "draws *poi
 
 
 def along(q: Normal, bound: Callable[[Normal, Tensor], Tensor], z: Float[Tensor, "draws *points latents"]) -> Estimate:
-    """The same for a bound of all draws together, bound(q, z) -> (*points), that need not be a mean over them.
+    """The total derivative in lambda of a bound of all draws together, z = mu + sigma eps, that need not be a mean over them.
 
-    Each draw has its own copy of lambda and moves with it, z = mu + sigma eps. The gradients in the copies add up to the one in
-    lambda; times the number of draws, they average to it. Raises TypeError where q is discrete.
+    bound(q, z) -> (*points), of a q with its own parameters for each draw: each draw has its own copy of lambda and moves with
+    it. The gradients in the copies add up to the one in lambda; times the number of draws, they average to it. Raises TypeError
+    where q is discrete.
     """
     _needs_gaussian(q)
     eps = ((z - q.mu) * (-q.log_sigma).exp()).detach()
