@@ -37,7 +37,7 @@ def oblong() -> Tensor:
 
 @pytest.fixture(scope="module")
 def linear_models(oblong) -> dict[bool, Autoencoder]:
-    models = {shared: autoencoders.linear(6, 2, shared, seed=1).double() for shared in (False, True)}
+    models = {shared: autoencoders.linear(6, 2, shared=shared, seed=1).double() for shared in (False, True)}
     for model in models.values():
         for rate in (3e-2, 3e-3, 3e-4):
             fit(model, oblong, 800, rate)

@@ -683,7 +683,7 @@ def test_a_mixtures_elbo_stays_below_its_evidence_by_enumeration_of_assignments(
 def test_the_elbo_of_a_mixture_never_falls_whatever_data_prior_and_start(n, dim, k, full, alpha_0, scale, offset, seed):
     x = offset + scale * blobs(n, dim, seed=seed)
     prior = wishart_prior(dim) if full else gamma_prior(dim)
-    model = GaussianMixture(x, k, prior, alpha_0)
+    model = GaussianMixture(x, k, prior, alpha_0=alpha_0)
     for start in (model.start(generator(seed)), model.start_from(soft(n, k, seed))):
         elbos, q = [model.elbo(start).item()], start
         for _ in range(15):
@@ -945,7 +945,7 @@ def test_centers_are_finite_and_one_a_component(centers, no_shape_checks):
 def test_with_all_data_in_the_batch_and_a_step_of_one_a_step_is_a_sweep(prior):
     model = GaussianMixture(blobs(200, 2), 3, prior(2))
     q = model.start(generator())
-    (step,) = cavi.stochastic(model, q, steps=1, batch_size=200, tau=0.0, kappa=1.0, generator=generator(1))
+    (step,) = cavi.stochastic(model, q, steps=1, batch_size=200, generator=generator(1), tau=0.0, kappa=1.0)
     sweep = list(cavi.ascend(model, q, sweeps=1))[-1]
     assert step.size == 1.0
     assert torch.allclose(step.q.statistics, sweep.q.statistics, rtol=1e-12, atol=1e-10)
@@ -993,19 +993,19 @@ def test_a_minibatchs_scaled_sums_are_unbiased_for_the_whole_datas():
 
 @pytest.mark.equation("eq-cavi-step-size", oracle="closed form")
 def test_step_sizes_fall_as_a_power_whose_sum_diverges_and_whose_squares_do_not():
-    assert cavi.step_size(1, 0.0, 0.7) == 1.0
-    assert cavi.step_size(9, 7.0, 0.5001) == pytest.approx(16**-0.5001)
-    sizes = [cavi.step_size(t, 1.0, 1.0) for t in range(1, 2001)]
+    assert cavi.step_size(1, tau=0.0, kappa=0.7) == 1.0
+    assert cavi.step_size(9, tau=7.0, kappa=0.5001) == pytest.approx(16**-0.5001)
+    sizes = [cavi.step_size(t, tau=1.0, kappa=1.0) for t in range(1, 2001)]
     assert sum(sizes) == pytest.approx(log(2001) + np.euler_gamma - 1, abs=1e-3)
     assert sum(size**2 for size in sizes) == pytest.approx(pi**2 / 6 - 1, abs=1e-3)
-    assert sum(cavi.step_size(t, 1.0, 0.6) for t in range(1, 2001)) > 40
+    assert sum(cavi.step_size(t, tau=1.0, kappa=0.6) for t in range(1, 2001)) > 40
 
 
 def test_minibatches_come_near_the_optimum_of_whole_sweeps():
     model = GaussianMixture(blobs(3000, 2, centers=3, distance=8, seed=1), 3)
     start = model.start(generator(1))
     best = cavi.fit(model, start, progress=False).elbo
-    elbos = [model.elbo(model.assign(step.q)).item() for step in cavi.stochastic(model, start, 300, 100, generator=generator())]
+    elbos = [model.elbo(model.assign(step.q)).item() for step in cavi.stochastic(model, start, 300, 100, generator())]
     assert best - 3 < elbos[-1] <= best + 1e-6
     assert best - elbos[-1] < 0.1 * (best - elbos[2])
 
@@ -1015,7 +1015,7 @@ def test_a_run_on_minibatches_is_replayed_by_its_seed_and_sees_each_point_once_a
     start, seen = model.start(generator()), []
     assign = model.assign
     monkeypatch.setattr(model, "assign", lambda q, points=None: seen.append(points) or assign(q, points))
-    runs = [list(cavi.stochastic(model, start, 6, 20, generator=generator(2)))[-1].q.components.m for _ in range(2)]
+    runs = [list(cavi.stochastic(model, start, 6, 20, generator(2)))[-1].q.components.m for _ in range(2)]
     assert torch.equal(*runs)
     assert torch.cat(seen[:3]).sort().values.tolist() == torch.cat(seen[3:6]).sort().values.tolist() == list(range(60))
 
@@ -1031,7 +1031,7 @@ def test_a_minibatch_has_between_one_and_all_points(batch_size):
 def test_step_sizes_outside_robbins_and_monros_conditions_are_an_error(tau, kappa):
     model = GaussianMixture(blobs(60, 2), 2)
     with pytest.raises(ValueError, match="step sizes need tau >= 0"):
-        next(cavi.stochastic(model, model.start(generator()), 1, 10, tau, kappa))
+        next(cavi.stochastic(model, model.start(generator()), 1, 10, tau=tau, kappa=kappa))
 
 
 # On a GPU

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from helpers import assert_mean_is, double, generator, needs_cuda
-from vaecourse import elbo
+from vaecourse import elbo, importance
 from vaecourse.distributions import Bernoulli, Categorical, Normal
 from vaecourse.elbo import BayesianRegression, LatentModel, Regression, polynomial
 from vaecourse.exact_models import ConjugateGaussian, DiscreteJoint, ProbabilisticPCA
@@ -78,7 +78,7 @@ def test_the_log_likelihood_is_the_sum_of_logs_and_not_the_log_of_the_sum_as_pri
 def test_the_confidence_band_holds_its_share_of_new_points(cubic, level):
     t, _ = cubic
     model = Regression(double(1, -2, 0, 3), 0.3)
-    low, high = elbo.interval(model.predict(polynomial(t, 3)), level)
+    low, high = elbo.interval(model.predict(polynomial(t, 3)), level=level)
     mean = model.predict(polynomial(t, 3)).mu[:, 0].numpy()
     by_scipy = stats.norm.interval(level, mean, 0.3)
     assert np.allclose(low, by_scipy[0]) and np.allclose(high, by_scipy[1])
@@ -90,7 +90,7 @@ def test_the_confidence_band_holds_its_share_of_new_points(cubic, level):
 @pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
 def test_a_confidence_level_is_a_probability(cubic, level):
     with pytest.raises(ValueError, match="strictly between 0 and 1"):
-        elbo.interval(Normal(torch.zeros(2, 1), torch.zeros(2, 1)), level)
+        elbo.interval(Normal(torch.zeros(2, 1), torch.zeros(2, 1)), level=level)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_evidence_of_a_regression_is_the_density_of_its_values_with_the_weig
     t, x = cubic
     features = polynomial(t, degree)
     covariance = sigma**2 * np.eye(30) + prior_sigma**2 * features.numpy() @ features.numpy().T
-    model = BayesianRegression(features, x, sigma, prior_sigma)
+    model = BayesianRegression(features, x, sigma=sigma, prior_sigma=prior_sigma)
     assert model.evidence.item() == pytest.approx(stats.multivariate_normal(cov=covariance).logpdf(x), abs=1e-8)
 
 
@@ -137,7 +137,7 @@ def test_the_evidence_of_a_regression_is_the_density_of_its_values_with_the_weig
 @pytest.mark.equation("eq-elbo-weights-posterior", oracle="quadrature")
 def test_the_evidence_and_posterior_of_one_weight_are_integrals(cubic):
     t, x = cubic
-    model = BayesianRegression(t[:5, None], x[:5], 0.7, 1.3)
+    model = BayesianRegression(t[:5, None], x[:5], sigma=0.7, prior_sigma=1.3)
     u, tv = x[:5].numpy(), t[:5].numpy()
 
     def joint(w: float) -> float:
@@ -156,7 +156,7 @@ def test_the_posterior_and_its_predictions_are_scikit_learns_at_the_same_precisi
     t, x = cubic
     features = polynomial(t, 3)
     theirs = BayesianRidge(fit_intercept=False).fit(features.numpy(), x.numpy())
-    model = BayesianRegression(features, x, theirs.alpha_**-0.5, theirs.lambda_**-0.5)
+    model = BayesianRegression(features, x, sigma=theirs.alpha_**-0.5, prior_sigma=theirs.lambda_**-0.5)
     assert np.allclose(model.posterior.mean, theirs.coef_) and np.allclose(model.posterior.covariance_matrix, theirs.sigma_)
     new = polynomial(torch.linspace(-2, 2, 7, dtype=torch.float64), 3)
     mean, deviation = theirs.predict(new.numpy(), return_std=True)
@@ -169,7 +169,7 @@ def test_the_posterior_and_its_predictions_are_scikit_learns_at_the_same_precisi
 @pytest.mark.parametrize("full", [True, False])
 def test_a_regressions_evidence_is_its_elbo_and_the_kl_from_q_to_the_posterior(cubic, full):
     t, x = cubic
-    model = BayesianRegression(polynomial(t, 3), x, 0.4, 1.5)
+    model = BayesianRegression(polynomial(t, 3), x, sigma=0.4, prior_sigma=1.5)
     a = draw(4, 4, seed=5)
     q = MultivariateNormal(draw(4, seed=4), a @ a.T) if full else Normal(draw(4, seed=4), 0.3 * draw(4, seed=6))
     as_torch = q if full else MultivariateNormal(q.mu, torch.diag((2 * q.log_sigma).exp()))
@@ -184,7 +184,7 @@ def test_a_regressions_evidence_is_its_elbo_and_the_kl_from_q_to_the_posterior(c
 
 def test_no_diagonal_q_over_the_weights_is_better_than_the_best(cubic):
     t, x = cubic
-    model = BayesianRegression(polynomial(t, 3), x, 0.4, 1.5)
+    model = BayesianRegression(polynomial(t, 3), x, sigma=0.4, prior_sigma=1.5)
 
     def negative_elbo(p):
         return -model.elbo(Normal(torch.from_numpy(p[:4]), torch.from_numpy(p[4:]))).item()
@@ -196,7 +196,9 @@ def test_no_diagonal_q_over_the_weights_is_better_than_the_best(cubic):
 
 def test_the_evidence_prefers_the_true_degree_while_the_likelihood_prefers_the_largest(cubic):
     t, x = cubic
-    evidences = [BayesianRegression(polynomial(t, degree), x, 0.3, 2.0).evidence.item() for degree in range(9)]
+    evidences = [
+        BayesianRegression(polynomial(t, degree), x, sigma=0.3, prior_sigma=2.0).evidence.item() for degree in range(9)
+    ]
     likelihoods = [Regression.fit(polynomial(t, d), x).log_prob(polynomial(t, d), x).sum().item() for d in range(9)]
     assert np.argmax(evidences) == 3
     assert likelihoods == sorted(likelihoods)
@@ -205,7 +207,7 @@ def test_the_evidence_prefers_the_true_degree_while_the_likelihood_prefers_the_l
 @pytest.mark.parametrize("sigmas", [(0.0, 1.0), (1.0, -1.0)])
 def test_a_regressions_deviations_are_positive(sigmas):
     with pytest.raises(ValueError, match="must be positive"):
-        BayesianRegression(torch.ones(3, 1), torch.ones(3), *sigmas)
+        BayesianRegression(torch.ones(3, 1), torch.ones(3), sigma=sigmas[0], prior_sigma=sigmas[1])
 
 
 # z on a line: the parabola, by quadrature
@@ -318,7 +320,7 @@ def test_an_expectation_over_another_distribution_than_q_is_no_bound():
     model, x = elbo.parabola(), double((1.0, 1.0))
     prior, narrow = Normal(double([0.0]), double([0.0])), Normal(double([1.0]), double([log(0.1)]))
     log_likelihood = model.log_joint(x) - model.log_prior
-    first = (model.log_q(narrow).exp() * log_likelihood * model.log_weights.exp()).sum(-1)
+    first = (model.log_q(narrow).exp() * log_likelihood * model.log_measure.exp()).sum(-1)
     mixed = first - prior.kl_to_standard()[0]  # q = the prior in the KL: nothing to pay
     assert mixed.item() > model.evidence(x).item() + 1
     right = first - narrow.kl_to_standard()[0]
@@ -450,7 +452,7 @@ def test_the_kl_divergence_is_relative_entropy_never_negative_and_zero_only_for_
 @pytest.mark.parametrize("mu, sigma", QS)
 def test_the_kl_divergence_on_a_line_is_its_integral(mu, sigma):
     model = elbo.parabola()
-    ours = elbo.kl(model.log_q(Normal(double([mu]), double([log(sigma)]))), model.log_prior, model.log_weights).item()
+    ours = elbo.kl(model.log_q(Normal(double([mu]), double([log(sigma)]))), model.log_prior, model.log_measure).item()
     reach = (mu - 12 * sigma, mu + 12 * sigma)
     exact, _ = integrate.quad(
         lambda z: stats.norm.pdf(z, mu, sigma) * (stats.norm.logpdf(z, mu, sigma) - stats.norm.logpdf(z)), *reach
@@ -465,7 +467,7 @@ def test_where_q_misses_a_value_the_bound_is_that_of_what_it_sees_and_importance
     assert elbo.lower_bound(joint.log(), q.log()).item() == pytest.approx(log(0.2))
     z = Categorical(q.log()).sample(generator(), shape=(10_000,))
     log_w = (joint.log() - q.log())[z][:, None]
-    assert elbo.importance_estimate(log_w).item() == pytest.approx(log(0.2))  # for any number of draws; log p(x) = log .7
+    assert importance.log_mean(log_w).item() == pytest.approx(log(0.2))  # for any number of draws; log p(x) = log .7
     assert elbo.log_evidence(joint.log()).item() == pytest.approx(log(0.7))
 
 
@@ -632,7 +634,7 @@ def weights_of(x: tuple[float, float], mu: float, sigma: float, k: int, repeats:
         mean = torch.cat([z, z**2], -1)
         return standard.log_prob(z) + Normal(mean, scale.expand_as(mean)).log_prob(double(*x))
 
-    return elbo.log_weights(log_joint, q, k, generator(seed))
+    return importance.log_weights(log_joint, q, k, generator(seed))
 
 
 @pytest.mark.equation("eq-elbo-importance", oracle="independent code: numpy, under the same noise; the evidence by quadrature")
@@ -642,22 +644,22 @@ def test_the_importance_estimate_rises_from_the_elbo_to_the_evidence_with_the_dr
     z = 0.9 + 0.6 * torch.randn(3, 5, 1, generator=generator(1), dtype=torch.float64)[..., 0].numpy()
     by_hand = world.log_joint(z) - stats.norm.logpdf(z, 0.9, 0.6)
     assert np.allclose(log_w, by_hand)
-    assert np.allclose(elbo.importance_estimate(log_w), np.log(np.exp(by_hand).mean(0)))
+    assert np.allclose(importance.log_mean(log_w), np.log(np.exp(by_hand).mean(0)))
     exact = world.expect(0.9, 0.6, lambda z, log_q: world.log_joint(z) - log_q)
     means = []
     for k, repeats in ((1, 200_000), (2, 100_000), (8, 40_000), (64, 5000)):
-        estimates = elbo.importance_estimate(weights_of(x, 0.9, 0.6, k, repeats))
+        estimates = importance.log_mean(weights_of(x, 0.9, 0.6, k, repeats))
         means.append((estimates.mean().item(), estimates.std().item() / sqrt(repeats)))
     assert abs(means[0][0] - exact) < 3.9 * means[0][1]
     for (mean, error), (next_mean, next_error) in pairwise(means):
         assert mean + 3.9 * error < next_mean - 3.9 * next_error
     assert means[-1][0] < world.evidence + 3.9 * means[-1][1]
-    many = elbo.importance_estimate(weights_of(x, 0.9, 0.6, 200_000, 1)).item()
+    many = importance.log_mean(weights_of(x, 0.9, 0.6, 200_000, 1)).item()
     assert many == pytest.approx(world.evidence, abs=0.01)
 
 
 def test_weights_need_a_draw():
-    with pytest.raises(ValueError, match="at least 1, got 0"):
+    with pytest.raises(ValueError, match="at least 1; got 0"):
         weights_of((1.0, 1.0), 0.0, 1.0, 0, 2)
 
 
@@ -670,11 +672,11 @@ def test_a_model_on_a_gpu_gives_the_cpus_numbers():
     x = (draw(30, 6, seed=1) > 0).double()
     labels = torch.arange(30) % 3
     q = Categorical(draw(30, 3, seed=4))
-    home, away = elbo.digits(x, labels, 3), elbo.digits(x.cuda(), labels.cuda(), 3)
+    home, away = elbo.digits(x, labels, classes=3), elbo.digits(x.cuda(), labels.cuda(), classes=3)
     assert torch.allclose(away.evidence(x.cuda()).cpu(), home.evidence(x))
     on_gpu = away.log_q(Categorical(q.logits.cuda()))
     assert torch.allclose(away.elbo(x.cuda(), on_gpu).cpu(), home.elbo(x, home.log_q(q)))
-    regression = BayesianRegression(x, x[:, 0] + draw(30), 0.5)
-    there = BayesianRegression(x.cuda(), regression.x.cuda(), 0.5)
+    regression = BayesianRegression(x, x[:, 0] + draw(30), sigma=0.5)
+    there = BayesianRegression(x.cuda(), regression.x.cuda(), sigma=0.5)
     assert there.evidence.item() == pytest.approx(regression.evidence.item())
     assert there.elbo(there.best_diagonal).item() == pytest.approx(regression.elbo(regression.best_diagonal).item())

@@ -17,8 +17,8 @@ from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
 from helpers import assert_mean_is, double, generator, needs_cuda
-from vaecourse import fvi, training
-from vaecourse.distributions import Categorical, Normal
+from vaecourse import fvi, gradients, importance, training
+from vaecourse.distributions import Bernoulli, Categorical, Normal
 from vaecourse.exact_models import TiltedGaussian
 from vaecourse.vae import bernoulli_vae
 
@@ -152,8 +152,8 @@ def test_the_tilted_dual_falls_everywhere_where_f_is_finite_at_zero_and_is_level
 
 def test_a_mean_weight_of_one_has_the_gradient_of_the_log_evidence_once_its_scale_is_held_fixed():
     q = Normal(double(0.3).requires_grad_(), double(-0.2).requires_grad_())
-    log_w = fvi.log_weights(log_joint, q, 7, generator(1))
-    log_z = fvi.log_evidence(log_w)
+    log_w = importance.log_weights(log_joint, q, 7, generator(1))
+    log_z = importance.log_mean(log_w)
     mean = (log_w - log_z.detach()).exp().mean()
     assert mean.item() == pytest.approx(1)
     parts = [torch.autograd.grad(value, [q.mu, q.log_sigma], retain_graph=True) for value in (mean, log_z)]
@@ -205,7 +205,7 @@ def test_the_power_divergence_is_a_function_of_renyis(alpha):
 def test_the_power_divergence_has_the_kls_as_limits_and_refuses_them_by_name(near, name):
     log_q, log_p = torch.from_numpy(np.log(Q)), torch.from_numpy(np.log(P))
     assert fvi.divergence(fvi.power(near), log_q, log_p).item() == pytest.approx(EXACT[name], abs=1e-5)
-    with pytest.raises(ValueError, match=f"use that generator|{name}"):
+    with pytest.raises(ValueError, match=f"use that divergence|{name}"):
         fvi.power(float(round(near)))
     with pytest.raises(ValueError, match=name):
         fvi.power(float(round(near)))
@@ -298,7 +298,7 @@ def test_the_bound_is_the_divergence_of_the_scaled_argument_above_f_star_of_the_
 @GENERATORS
 def test_weights_divided_by_the_evidence_turn_the_bound_into_the_divergence(f, by_hand):
     log_w, weights = as_draws(Q, JOINT)
-    ours = float((weights * fvi.variational_bound(f, log_w, log(JOINT.sum())).numpy()).sum())
+    ours = float((weights * fvi.variational_bound(f, log_w, log_scale=log(JOINT.sum())).numpy()).sum())
     posterior = JOINT / JOINT.sum()
     assert ours == pytest.approx((posterior * by_hand(Q / posterior)).sum(), rel=1e-10)
 
@@ -421,31 +421,34 @@ def by_differences(by_hand, mu: float, log_sigma: float, scale: float = 1.0) -> 
     return np.array([difference(h, 0), difference(0, h)])
 
 
-class AtNodes(Normal):
-    """A Gaussian that draws the nodes of a quadrature, one for each of many data points."""
-
-    nodes = torch.linspace(-10, 10, 4001, dtype=torch.float64)
-
-    def sample(self, generator=None, shape=()):
-        return (self.mu + self.log_sigma.exp() * self.nodes[:, None]).expand(*shape, -1, 1)
+NODES = torch.linspace(-10, 10, 4001, dtype=torch.float64)
+NORMAL = torch.exp(-0.5 * NODES**2) / sqrt(2 * np.pi) * (NODES[1] - NODES[0])  # what each node counts for
 
 
 def expected_gradient(estimator, mu: float, log_sigma: float) -> np.ndarray:
-    """The expectation of an estimator's gradient with one draw, by quadrature over that draw."""
-    parameters = [torch.full((4001, 1), value, dtype=torch.float64, requires_grad=True) for value in (mu, log_sigma)]
-    estimator(AtNodes(*parameters)).sum().backward()
-    weights = torch.exp(-0.5 * AtNodes.nodes**2) / sqrt(2 * np.pi) * (AtNodes.nodes[1] - AtNodes.nodes[0])
-    return np.array([(weights @ part.grad[:, 0]).item() for part in parameters])
+    """The expected gradient of L_f by one draw, by quadrature over that draw: each of many data points draws a node."""
+    q = Normal(*(torch.full((len(NODES), 1), value, dtype=torch.float64) for value in (mu, log_sigma)))
+    ascent = estimator(q, log_joint, (q.mu + q.log_sigma.exp() * NODES[:, None])[None]).gradient[0, :, 0]
+    return -(NORMAL @ ascent).numpy()
 
 
 AT = (-0.1, log(0.9))
+
+ESTIMATORS = {
+    "reparameterized": partial(fvi.reparameterized, fvi.jensen_shannon),
+    "score_function": partial(fvi.score_function, fvi.exclusive_kl),
+    "renyi_gradient": partial(fvi.renyi_gradient, alpha=0.5),
+    "tail_adaptive_gradient": fvi.tail_adaptive_gradient,
+    "alpha_beta_gradient": partial(fvi.alpha_beta_gradient, alpha=0.7, beta=0.6),
+}
+EACH = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
 
 
 @pytest.mark.equation("eq-fvi-score", oracle="finite differences of a quadrature")
 @pytest.mark.parametrize("scale", [1.0, 0.3])
 @GENERATORS
 def test_the_score_functions_estimate_is_unbiased_for_the_gradient_of_the_bound(f, by_hand, scale):
-    ours = expected_gradient(lambda q: fvi.score_function(f, log_joint, q, 1, log_scale=log(scale)), *AT)
+    ours = expected_gradient(partial(fvi.score_function, f, log_scale=log(scale)), *AT)
     tolerance = 2e-3 if f is fvi.total_variation else 2e-5  # its integrand jumps
     assert ours == pytest.approx(by_differences(by_hand, *AT, scale), rel=tolerance, abs=tolerance)
 
@@ -454,7 +457,7 @@ def test_the_score_functions_estimate_is_unbiased_for_the_gradient_of_the_bound(
 @pytest.mark.parametrize("scale", [1.0, 0.3])
 @GENERATORS
 def test_the_reparameterized_estimate_is_unbiased_for_the_gradient_of_the_bound(f, by_hand, scale):
-    ours = expected_gradient(lambda q: fvi.reparameterized(f, log_joint, q, 1, log_scale=log(scale)), *AT)
+    ours = expected_gradient(partial(fvi.reparameterized, f, log_scale=log(scale)), *AT)
     tolerance = 2e-3 if f is fvi.total_variation else 2e-5  # its integrand jumps
     assert ours == pytest.approx(by_differences(by_hand, *AT, scale), rel=tolerance, abs=tolerance)
 
@@ -481,9 +484,8 @@ def test_weighting_the_score_by_f_star_itself_is_right_for_minus_log_only():
 
 def test_leaving_out_that_qs_density_depends_on_its_parameters_is_unbiased_for_the_elbo_only():
     def along_the_draws(f):
-        def estimator(q):
-            z = q.sample(shape=(1,))
-            return fvi.variational_bound(f, log_joint(z) - fvi.frozen(Normal(q.mu, q.log_sigma)).log_prob(z))
+        def estimator(q, log_joint, z):
+            return gradients.along(q, lambda q, z: -fvi.variational_bound(f, log_joint(z) - q.detach().log_prob(z)), z)
 
         return expected_gradient(estimator, *AT)
 
@@ -501,15 +503,12 @@ def test_where_all_weights_are_below_one_total_variation_bounds_nothing_and_has_
         assert (joint_pdf(z) / scale < stats.norm.pdf(z, mu, exp(log_sigma)) + 1e-300).all()
         assert exact_bound(by_hand, mu, log_sigma, scale) == pytest.approx((1 - EVIDENCE / scale) / 2, abs=1e-9)
     for estimator in (fvi.reparameterized, fvi.score_function):
-        gradient = expected_gradient(lambda q, e=estimator: e(fvi.total_variation, log_joint, q, 1, log_scale=log(scale)), *AT)
-        assert np.abs(gradient).max() < 1e-9
-        mu = torch.full((1000, 1), AT[0], dtype=torch.float64, requires_grad=True)
-        q = Normal(mu, torch.full_like(mu, AT[1]))
-        estimator(fvi.total_variation, log_joint, q, 1, generator(), log_scale=log(scale)).sum().backward()
-        assert mu.grad.abs().mean() > 1e-3, "yet single draws have one"
-    rescaled = expected_gradient(
-        lambda q: fvi.score_function(fvi.total_variation, log_joint, q, 1, log_scale=log(EVIDENCE)), *AT
-    )
+        of_single_draws = partial(estimator, fvi.total_variation, log_scale=log(scale))
+        assert np.abs(expected_gradient(of_single_draws, *AT)).max() < 1e-9
+        q = Normal(double(AT[0]), double(AT[1]))
+        gradient = of_single_draws(q, log_joint, importance.draw(q, 1000, generator())).gradient
+        assert gradient[..., 0].abs().mean() > 1e-3, "yet single draws have one"
+    rescaled = expected_gradient(partial(fvi.score_function, fvi.total_variation, log_scale=log(EVIDENCE)), *AT)
     assert np.abs(rescaled).max() > 0.1
 
 
@@ -521,7 +520,7 @@ def test_where_all_weights_are_below_one_total_variation_bounds_nothing_and_has_
 def test_the_mean_over_draws_is_unbiased_for_the_bound(name):
     f, by_hand = BY_HAND[name]
     q = Normal(double(0.1), double(0.1))
-    log_w = fvi.log_weights(log_joint, q, 200_000, generator(3))
+    log_w = importance.log_weights(log_joint, q, 200_000, generator(3))
     assert_mean_is(fvi.variational_bound(f, log_w[None]), exact_bound(by_hand, 0.1, 0.1))
 
 
@@ -535,11 +534,11 @@ def test_the_score_function_serves_a_discrete_q(name):
         up, down = (special.softmax(logits + sign * h * np.eye(4)[k]) for sign in (1, -1))
         return (l_f(by_hand, up, JOINT) - l_f(by_hand, down, JOINT)) / (2 * h)
 
-    own = torch.from_numpy(logits).expand(n, 4).clone().requires_grad_()
-    table = torch.from_numpy(np.log(JOINT))
-    fvi.score_function(f, lambda z: table[z], Categorical(own), 1, generator(5), log_scale=0.0).sum().backward()
+    q, table = Categorical(torch.from_numpy(logits)[None]), torch.from_numpy(np.log(JOINT))  # one latent, of four values
+    z = importance.draw(q, n, generator(5))
+    ascent = fvi.score_function(f, q, lambda z: table[z[..., 0]], z, log_scale=0.0).gradient
     for k in (0, 3):
-        assert_mean_is(own.grad[:, k], exact(k))
+        assert_mean_is(-ascent[:, 0, k], exact(k))
 
 
 @pytest.mark.equation("eq-fvi-reparameterized", oracle="independent code: numpy, under the same noise")
@@ -566,26 +565,48 @@ def test_both_gradients_are_the_ones_derived_by_hand_under_the_same_noise_and_an
         fvi.reparameterized: ((star_slope * w * drift).mean(), (star_slope * w * (drift * sigma * eps + 1)).mean()),
         fvi.score_function: ((slope * eps / sigma).mean(), (slope * (eps**2 - 1)).mean()),
     }
+    q = Normal(double(mu), double(log_sigma))
     for estimator, expected in hand.items():
-        q = Normal(double(mu).requires_grad_(), double(log_sigma).requires_grad_())
-        loss = estimator(f, log_joint, q, draws, generator(8))
-        loss.backward()
-        assert loss.item() == pytest.approx((w * by_hand(1 / w)).mean(), rel=1e-9)
-        assert (q.mu.grad.item(), q.log_sigma.grad.item()) == (
-            pytest.approx(expected[0], rel=1e-6, abs=1e-6),
-            pytest.approx(expected[1], rel=1e-6, abs=1e-6),
-        )
+        ours = estimator(f, q, log_joint, importance.draw(q, draws, generator(8)))
+        assert -ours.value.mean().item() == pytest.approx((w * by_hand(1 / w)).mean(), rel=1e-9)
+        assert -ours.gradient.mean(0)[0].numpy() == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
-def test_parameters_of_the_model_get_the_same_gradient_from_both_estimators_in_expectation():
-    def with_mean(estimator):
-        mean = torch.full((4001, 1), MEAN, dtype=torch.float64, requires_grad=True)
-        q = AtNodes(*(torch.full((4001, 1), value, dtype=torch.float64, requires_grad=True) for value in AT))
-        estimator(fvi.hellinger, lambda z: log(EVIDENCE) + log_normal(z, mean, SPREAD), q, 1, log_scale=0.0).sum().backward()
-        weights = torch.exp(-0.5 * AtNodes.nodes**2) / sqrt(2 * np.pi) * (AtNodes.nodes[1] - AtNodes.nodes[0])
-        return (weights @ mean.grad[:, 0]).item()
+@EACH
+@pytest.mark.parametrize("draws", [1, 2, 7])
+def test_a_surrogate_has_the_estimates_value_and_carries_its_gradient_to_what_computed_q(estimator, draws):
+    parameters = double(0.3, -0.2).requires_grad_()
+    q = Normal(parameters[:1], parameters[1:])
+    estimate = estimator(q, log_joint, importance.draw(q, draws, generator(1)).detach())
+    surrogate = gradients.surrogate(q, estimate)
+    assert surrogate.item() == pytest.approx(estimate.value.mean(0).item())
+    (found,) = torch.autograd.grad(surrogate, parameters)
+    assert torch.allclose(found, estimate.gradient.mean(0)[0])
 
-    assert with_mean(fvi.score_function) == pytest.approx(with_mean(fvi.reparameterized), abs=1e-10)
+
+@pytest.mark.parametrize("rescaled", [True, False])
+@pytest.mark.parametrize("name", ["exclusive_kl", "hellinger", "power -1"])
+def test_the_bounds_of_draws_that_move_are_losses_with_the_estimators_gradient(name, rescaled):
+    f = BY_HAND[name][0]
+    q = Normal(double(0.3).requires_grad_(), double(-0.2).requires_grad_())
+    log_w = importance.log_weights(log_joint, q, 7, generator(1))
+    loss = fvi.rescaled_bound(f, log_w) if rescaled else fvi.variational_bound(f, log_w, log_scale=-0.5)
+    by_autograd = torch.cat(torch.autograd.grad(loss, [q.mu, q.log_sigma]))
+    z = importance.draw(q.detach(), 7, generator(1))
+    ours = fvi.reparameterized(f, q, log_joint, z, log_scale=None if rescaled else -0.5)
+    assert torch.allclose(-ours.gradient.mean(0)[0], by_autograd)
+
+
+@pytest.mark.parametrize("name", ["exclusive_kl", "hellinger", "power -1"])
+def test_an_estimate_serves_whatever_takes_an_estimator(name):
+    estimator = partial(fvi.score_function, BY_HAND[name][0], log_scale=log(EVIDENCE))
+    q = Normal(double(0.1), double(0.1))
+    variance = gradients.variance_per_draw(estimator, q, log_joint, 3, generator(1), repeats=500)
+    assert variance.shape == (1, 2) and (variance > 0).all()
+    model = gradients.BlackBoxVI(q, lambda _: log_joint, estimator, draws=5)
+    loss = model.loss(torch.zeros(1, 1), generator(1))["loss"]
+    loss.backward()
+    assert model.value.grad.abs().min() > 0
 
 
 # In logarithms
@@ -597,34 +618,34 @@ def test_the_size_of_p_x_does_not_matter_once_weights_are_rescaled(name, offset)
     f, _ = BY_HAND[name]
     losses = []
     for shift in (0.0, offset):
-        q = Normal(double(0.3).requires_grad_(), double(-0.2).requires_grad_())
-        loss = fvi.reparameterized(f, lambda z, shift=shift: log_joint(z) + shift, q, 20, generator(1))
-        loss.backward()
-        losses.append([loss.item(), q.mu.grad.item(), q.log_sigma.grad.item()])
+        q = Normal(double(0.3), double(-0.2))
+        value, gradient = fvi.reparameterized(
+            f, q, lambda z, shift=shift: log_joint(z) + shift, importance.draw(q, 20, generator(1))
+        )
+        losses.append([value.mean().item(), *gradient.mean(0)[0].tolist()])
     assert np.isfinite(losses).all()
     assert losses[0] == pytest.approx(losses[1], rel=1e-9, abs=1e-9)
 
 
 def test_without_rescaling_a_bound_over_or_underflows_with_p_x():
     q = Normal(double(0.3), double(-0.2))
-    tiny = fvi.log_weights(lambda z: log_joint(z) - 1000, q, 20, generator(1))
+    tiny = importance.log_weights(lambda z: log_joint(z) - 1000, q, 20, generator(1))
     assert fvi.variational_bound(fvi.chi_square, tiny).item() == inf  # it grows as 1 / p(x)
     assert fvi.variational_bound(fvi.inclusive_kl, tiny).item() == 0
-    ordinary = fvi.log_weights(lambda z: log_joint(z) - 5, q, 20, generator(1))
+    ordinary = importance.log_weights(lambda z: log_joint(z) - 5, q, 20, generator(1))
     ratio = fvi.variational_bound(fvi.power(2.0), ordinary - 1) + 0.5, fvi.variational_bound(fvi.power(2.0), ordinary) + 0.5
     assert (ratio[0] / ratio[1]).item() == pytest.approx(exp(1))
 
 
-def test_renyis_loss_survives_weights_that_make_a_power_overflow():
-    q = Normal(torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True))
+def test_renyis_bound_and_its_gradient_survive_weights_that_make_a_power_overflow():
+    q = Normal(torch.zeros(1), torch.zeros(1))
 
     def far(z: Tensor) -> Tensor:
         return -((50 * z[..., 0]) ** 2)
 
-    assert fvi.variational_bound(fvi.power(2.0), fvi.log_weights(far, q, 50, generator())).item() == inf
-    loss = fvi.renyi_loss(2.0, far, q, 50, generator())
-    loss.backward()
-    assert loss.isfinite().all() and q.mu.grad.isfinite().all() and q.log_sigma.grad.isfinite().all()
+    assert fvi.variational_bound(fvi.power(2.0), importance.log_weights(far, q, 50, generator())).item() == inf
+    value, gradient = fvi.renyi_gradient(q, far, importance.draw(q, 50, generator()), alpha=2.0)
+    assert value.isfinite().all() and gradient.isfinite().all()
 
 
 # Renyi's bound and the sandwich
@@ -642,9 +663,9 @@ def exact_renyi(alpha: float, mu: float, log_sigma: float) -> float:
 @pytest.mark.parametrize("alpha", [2.0, 1.0, 0.5, 0.0, -1.0])
 def test_renyis_bound_is_its_integral_and_falls_as_alpha_rises(alpha):
     q = Normal(double(0.1), double(-0.1))
-    log_w = fvi.log_weights(log_joint, q, 400_000, generator(2))
+    log_w = importance.log_weights(log_joint, q, 400_000, generator(2))
     exact = exact_renyi(alpha, 0.1, -0.1)
-    assert fvi.renyi_bound(alpha, log_w).item() == pytest.approx(exact, abs=0.004)
+    assert fvi.renyi_bound(log_w, alpha=alpha).item() == pytest.approx(exact, abs=0.004)
     assert (exact < log(EVIDENCE)) == (alpha > 0) or alpha == 0
     assert exact_renyi(alpha + 0.1, 0.1, -0.1) < exact
 
@@ -653,7 +674,7 @@ def test_renyis_bound_is_its_integral_and_falls_as_alpha_rises(alpha):
 @given(st.lists(st.floats(-30, 30), min_size=1, max_size=8), st.floats(-3, 3), st.floats(-3, 3))
 def test_renyis_bound_of_any_weights_falls_as_alpha_rises(weights, alpha, other):
     log_w = torch.tensor(weights, dtype=torch.float64)
-    low, high = (fvi.renyi_bound(a, log_w).item() for a in (max(alpha, other), min(alpha, other)))
+    low, high = (fvi.renyi_bound(log_w, alpha=a).item() for a in (max(alpha, other), min(alpha, other)))
     assert low <= high + 1e-9 * (1 + abs(high)) or abs(1 - alpha) < 1e-6 or abs(1 - other) < 1e-6
     assert log_w.min() - 1e-6 <= low and high <= log_w.max() + 1e-6
 
@@ -667,7 +688,7 @@ def test_renyis_bound_is_the_evidence_less_the_divergence_and_a_function_of_the_
     assert np.log(moment) / (1 - alpha) == pytest.approx(np.log(JOINT.sum()) - divergence)
     assert l_f(power_by_hand(alpha), Q, JOINT) == pytest.approx((moment - 1) / (alpha * (alpha - 1)))
     repeated = torch.from_numpy(np.repeat(np.log(JOINT / Q), np.round(10 * Q).astype(int)))  # q is in tenths
-    assert fvi.renyi_bound(alpha, repeated).item() == pytest.approx(np.log(moment) / (1 - alpha))
+    assert fvi.renyi_bound(repeated, alpha=alpha).item() == pytest.approx(np.log(moment) / (1 - alpha))
 
 
 @pytest.mark.equation("eq-fvi-inclusive-bound", oracle="enumeration")
@@ -676,20 +697,20 @@ def test_normalized_weights_bound_the_evidence_from_above_by_the_inclusive_kl():
     posterior = JOINT / JOINT.sum()
     exact = np.log(JOINT.sum()) + special.rel_entr(posterior, Q).sum()
     assert fvi.inclusive_bound(repeated).item() == pytest.approx(exact)
-    assert fvi.log_evidence(repeated).item() == pytest.approx(log(JOINT.sum()))
+    assert importance.log_mean(repeated).item() == pytest.approx(log(JOINT.sum()))
 
 
 @pytest.mark.equation("eq-fvi-sandwich", oracle="quadrature")
 def test_the_evidence_lies_between_the_two_bounds():
     q = Normal(double(0.1), double(0.2))
-    below, above = fvi.sandwich(fvi.log_weights(log_joint, q, 100_000, generator(1)))
+    below, above = fvi.sandwich(importance.log_weights(log_joint, q, 100_000, generator(1)))
     assert below.item() == pytest.approx(exact_renyi(1, 0.1, 0.2), abs=0.01)
     assert above.item() == pytest.approx(exact_renyi(-1, 0.1, 0.2), abs=0.01)
     assert below < log(EVIDENCE) - 0.05 and above > log(EVIDENCE) + 0.05
 
 
 def test_from_one_draw_every_upper_bound_is_the_elbos_estimate_and_lies_too_low():
-    log_w = fvi.log_weights(log_joint, Normal(double(0.1), double(0.2)), 100_000, generator(1))[None]
+    log_w = importance.log_weights(log_joint, Normal(double(0.1), double(0.2)), 100_000, generator(1))[None]
     below, above = fvi.sandwich(log_w)
     assert torch.allclose(below, above)
     assert_mean_is(above, exact_renyi(1, 0.1, 0.2))
@@ -725,7 +746,10 @@ def test_the_sandwich_refuses_alphas_of_the_wrong_sign_and_weights_that_are_no_n
 
 
 def test_bad_weights_are_refused(no_shape_checks):
-    for function in (partial(fvi.variational_bound, fvi.hellinger), partial(fvi.renyi_bound, 0.5), fvi.log_evidence):
+    for function in (
+        *(partial(bound, fvi.hellinger) for bound in (fvi.variational_bound, fvi.rescaled_bound)),
+        partial(fvi.renyi_bound, alpha=0.5),
+    ):
         with pytest.raises(TypeError, match=r"must be floats, got torch\.int64"):
             function(torch.zeros(3, dtype=torch.int64))
         with pytest.raises(ValueError, match=r"at least one draw first, got shape \(0, 4\)"):
@@ -733,47 +757,74 @@ def test_bad_weights_are_refused(no_shape_checks):
         with pytest.raises(ValueError, match="at least one draw"):
             function(torch.zeros(()))
     with pytest.raises(ValueError, match="alpha must be a finite number"):
-        fvi.renyi_bound(nan, torch.zeros(3))
-
-
-ESTIMATORS = {
-    "reparameterized": partial(fvi.reparameterized, fvi.jensen_shannon),
-    "score_function": partial(fvi.score_function, fvi.exclusive_kl),
-    "renyi_loss": partial(fvi.renyi_loss, 0.5),
-    "tail_adaptive_loss": fvi.tail_adaptive_loss,
-    "alpha_beta_loss": partial(fvi.alpha_beta_loss, 0.7, 0.6),
-}
-EACH = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
+        fvi.renyi_bound(torch.zeros(3), alpha=nan)
 
 
 @EACH
-def test_estimators_refuse_no_draws_and_a_joint_density_of_the_wrong_shape(estimator):
+def test_estimators_refuse_a_joint_density_of_the_wrong_shape(estimator):
     q = Normal(torch.zeros(3, 2), torch.zeros(3, 2))
-    with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
-        estimator(lambda z: z.sum(-1), q, 0)
     with pytest.raises(ValueError, match=r"shape \(5, 3\); got \(5, 3, 2\)"):
-        estimator(lambda z: z, q, 5)
+        estimator(q, lambda z: z, importance.draw(q, 5))
+
+
+@EACH
+def test_only_the_score_serves_a_discrete_q(estimator, no_shape_checks):
+    q = Bernoulli(torch.zeros(3))
+    z = importance.draw(q, 5, generator(1))
+    if estimator is ESTIMATORS["score_function"]:
+        assert estimator(q, lambda z: z.sum(-1), z).gradient.shape == (5, 3, 1)
+    else:
+        with pytest.raises(TypeError, match="do not move with its parameters"):
+            estimator(q, lambda z: z.sum(-1), z)
 
 
 @pytest.mark.parametrize("alpha", [0.0, nan, inf])
-def test_renyis_loss_refuses_alphas_at_which_there_is_nothing_to_minimize(alpha):
+def test_renyis_gradient_refuses_alphas_at_which_there_is_nothing_to_raise(alpha):
     with pytest.raises(ValueError, match="inclusive_kl"):
-        fvi.renyi_loss(alpha, log_joint, Normal(double(0.0), double(0.0)), 5)
+        fvi.renyi_gradient(Normal(double(0.0), double(0.0)), log_joint, double(0.1, 0.2)[:, None], alpha=alpha)
 
 
 @EACH
-def test_estimators_give_one_number_a_data_point_from_the_generator_alone(estimator):
+def test_estimates_have_a_value_and_a_gradient_for_each_draw_and_data_point_and_draw_nothing(estimator):
     q = Normal(torch.randn(4, 2, generator=generator(1)), torch.zeros(4, 2))
-    state = torch.random.get_rng_state()
-    first, again, other = (estimator(lambda z: log_normal(z, 0.5, 1.0), q, 7, generator(s)) for s in (1, 1, 2))
-    assert first.shape == (4,) and torch.equal(first, again) and not torch.equal(first, other)
+    state, z = torch.random.get_rng_state(), importance.draw(q, 7, generator(1))
+    together = estimator(q, lambda z: log_normal(z, 0.5, 1.0), z)
+    assert together.value.shape == (7, 4) and together.gradient.shape == (7, 4, 2, 2)
+    assert not together.value.requires_grad and not together.gradient.requires_grad
+    alone = estimator(q[2:3], lambda z: log_normal(z, 0.5, 1.0), z[:, 2:3])
+    assert torch.allclose(together.gradient[:, 2:3], alone.gradient, atol=1e-6), "a data point's own draws alone count"
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def vae(x: Tensor):
+    """A small VAE and its log p(x, z)."""
+    model = bernoulli_vae(6, 2, hidden=(5,)).to(x)
+    return model, lambda z: model.decode(z).log_prob(x) + Normal.standard(z).log_prob(z)
+
+
 @EACH
-def test_estimators_train_the_encoder_and_the_decoder_of_a_vae(estimator):
-    model, x = bernoulli_vae(6, 2, hidden=(5,)), (torch.rand(9, 6, generator=generator(3)) < 0.4).float()
-    loss = estimator(lambda z: model.decode(z).log_prob(x) + model.prior(9).log_prob(z), model.encode(x), 8, generator(1))
+def test_estimators_train_the_encoder_of_a_vae(estimator):
+    x = (torch.rand(9, 6, generator=generator(3)) < 0.4).float()
+    model, log_joint = vae(x)
+    q = model.encode(x)
+    gradients.surrogate(q, estimator(q, log_joint, importance.draw(q, 8, generator(1)))).mean().backward()
+    assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in model.encoder.parameters())
+    assert all(p.grad is None for p in model.decoder.parameters())
+
+
+BOUNDS = {
+    "L_f": partial(fvi.variational_bound, fvi.exclusive_kl),
+    "rescaled": partial(fvi.rescaled_bound, fvi.jensen_shannon),
+    "Renyi": partial(fvi.renyi_bound, alpha=0.5),
+    "inclusive": fvi.inclusive_bound,
+}
+
+
+@pytest.mark.parametrize("bound", BOUNDS.values(), ids=BOUNDS)
+def test_the_bounds_themselves_train_the_encoder_and_the_decoder_of_a_vae(bound):
+    x = (torch.rand(9, 6, generator=generator(3)) < 0.4).float()
+    model, log_joint = vae(x)
+    loss = bound(importance.log_weights(log_joint, model.encode(x), 8, generator(1)))
     loss.mean().backward()
     assert loss.shape == (9,)
     assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in model.parameters())
@@ -781,19 +832,30 @@ def test_estimators_train_the_encoder_and_the_decoder_of_a_vae(estimator):
 
 @pytest.mark.equation("eq-fvi-elbo", oracle="independent code: the VAE's estimate of its ELBO, from the same draws")
 def test_the_exclusive_kl_is_minus_the_elbo_of_a_vae_and_has_its_gradient():
-    model, x = bernoulli_vae(6, 2, hidden=(5,)).double(), (torch.rand(9, 6, generator=generator(3)) < 0.4).double()
-
-    def joint(z: Tensor) -> Tensor:
-        return model.decode(z).log_prob(x) + model.prior(9).log_prob(z)
-
-    loss = fvi.reparameterized(fvi.exclusive_kl, joint, model.encode(x), 3, generator(1), log_scale=0.0)
-    elbo = model.elbo_a(x, generator(1), 3)
+    x = (torch.rand(9, 6, generator=generator(3)) < 0.4).double()
+    model, log_joint = vae(x)
+    log_w = importance.log_weights(log_joint, model.encode(x), 3, generator(1))
+    loss, elbo = fvi.variational_bound(fvi.exclusive_kl, log_w), model.elbo_a(x, generator(1), 3)
     assert torch.allclose(loss, -elbo)
     parameters = list(model.parameters())
     for ours, theirs in zip(
         torch.autograd.grad(loss.sum(), parameters), torch.autograd.grad(-elbo.sum(), parameters), strict=True
     ):
         assert torch.allclose(ours, theirs)
+
+
+@pytest.mark.equation("eq-fvi-elbo", oracle="independent code: the estimators of the ELBO, from the same draws")
+def test_of_the_exclusive_kl_the_estimates_are_those_of_the_elbo():
+    q = Normal(torch.randn(4, 2, generator=generator(1)).double(), torch.zeros(4, 2).double())
+    z, target = importance.draw(q, 7, generator(1)), lambda z: log_normal(z, 0.5, 1.0)
+    ours = fvi.reparameterized(fvi.exclusive_kl, q, target, z, log_scale=0.0)
+    theirs = gradients.reparameterized(q, target, z)
+    assert torch.allclose(ours.value.mean(0), theirs.value.mean(0)) and torch.allclose(ours.gradient, theirs.gradient)
+    ours = fvi.score_function(fvi.exclusive_kl, q, target, z, log_scale=0.0)
+    theirs = gradients.reinforce(q, target, z)
+    assert torch.allclose(ours.value, theirs.value)
+    # f'(1 / w) is 1 - log w: the one has mean zero beside the score
+    assert torch.allclose(ours.gradient, theirs.gradient - gradients.score(q, z))
 
 
 # Training
@@ -803,7 +865,7 @@ NO_DATA = torch.zeros(1, 1)
 
 
 def fit(estimator, draws: int = 100, steps: int = 1500, device: str = "cpu") -> Normal:
-    model = fvi.MeanField(lambda z, _: TILTED.log_prob(z), 2, estimator, draws)
+    model = gradients.BlackBoxVI(Normal(torch.zeros(2), torch.zeros(2)), lambda _: TILTED.log_prob, estimator, draws)
     settings = {"optimizer": partial(torch.optim.Adam, lr=0.01), "device": device, "progress": False, "batch_size": 1}
     training.fit(model, NO_DATA, steps=steps, **settings)
     return model.q
@@ -813,9 +875,9 @@ def fit(estimator, draws: int = 100, steps: int = 1500, device: str = "cpu") -> 
     "estimator, alpha",
     [
         (partial(fvi.reparameterized, fvi.exclusive_kl), 1.0),
-        (partial(fvi.renyi_loss, 0.5), 0.5),
+        (partial(fvi.renyi_gradient, alpha=0.5), 0.5),
         (partial(fvi.reparameterized, fvi.hellinger), 0.5),
-        (partial(fvi.renyi_loss, 2.0), 2.0),
+        (partial(fvi.renyi_gradient, alpha=2.0), 2.0),
     ],
     ids=["KL", "Renyi .5", "Hellinger", "Renyi 2"],
 )
@@ -823,12 +885,6 @@ def test_mean_field_trained_by_draws_finds_the_variance_that_the_formula_gives(e
     q = fit(estimator)
     assert torch.allclose((2 * q.log_sigma).exp(), torch.tensor(fvi.mean_field_variance(alpha, 0.9)), rtol=0.2)
     assert q.mu.abs().max() < 0.15
-
-
-def test_mean_field_refuses_no_latents_and_no_draws():
-    for dim, draws in ((0, 1), (1, 0)):
-        with pytest.raises(ValueError, match="at least 1"):
-            fvi.MeanField(lambda z, _: z.sum(-1), dim, fvi.tail_adaptive_loss, draws)
 
 
 # A GPU
@@ -840,10 +896,9 @@ def test_mean_field_refuses_no_latents_and_no_draws():
 def test_a_gpu_gives_the_losses_and_gradients_of_the_cpu(estimator):
     found = []
     for device in ("cpu", "cuda"):
-        q = Normal(*(torch.full((3, 2), v, device=device, requires_grad=True) for v in (0.3, -0.2)))
-        loss = estimator(lambda z: log_normal(z, 0.5, 1.0), q, 50, generator(1))
-        loss.sum().backward()
-        found.append(torch.cat([loss.detach().flatten(), q.mu.grad.flatten(), q.log_sigma.grad.flatten()]).cpu())
+        q = Normal(*(torch.full((3, 2), v, device=device) for v in (0.3, -0.2)))
+        value, gradient = estimator(q, lambda z: log_normal(z, 0.5, 1.0), importance.draw(q, 50, generator(1)))
+        found.append(torch.cat([value.mean(0), gradient.mean(0).flatten()]).cpu())
     assert torch.allclose(*found, rtol=1e-4, atol=1e-5)
 
 
@@ -851,11 +906,11 @@ def test_a_gpu_gives_the_losses_and_gradients_of_the_cpu(estimator):
 @needs_cuda
 @EACH
 def test_a_step_on_a_gpu_copies_nothing_to_the_host(estimator):
-    q = Normal(*(torch.full((3, 2), v, device="cuda", requires_grad=True) for v in (0.3, -0.2)))
+    q = Normal(*(torch.full((3, 2), v, device="cuda") for v in (0.3, -0.2)))
     noise = torch.Generator("cuda").manual_seed(1)
-    estimator(lambda z: -0.5 * (z**2).sum(-1), q, 50, noise).sum().backward()
+    estimator(q, lambda z: -0.5 * (z**2).sum(-1), importance.draw(q, 50, noise))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        estimator(lambda z: -0.5 * (z**2).sum(-1), q, 50, noise).sum().backward()
+        estimator(q, lambda z: -0.5 * (z**2).sum(-1), importance.draw(q, 50, noise))
     finally:
         torch.cuda.set_sync_debug_mode("default")

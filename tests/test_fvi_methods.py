@@ -14,7 +14,7 @@ from scipy import integrate, optimize, special, stats
 from torch import Tensor
 
 from helpers import double, generator
-from vaecourse import fvi
+from vaecourse import fvi, gradients, importance
 from vaecourse.distributions import Normal
 from vaecourse.exact_models import BimodalMixture, TiltedGaussian
 
@@ -44,7 +44,7 @@ def outer(factors: list[np.ndarray]) -> np.ndarray:
     return joint
 
 
-def by_sums(f: fvi.Generator, q: np.ndarray, p: np.ndarray) -> float:
+def by_sums(f: fvi.Divergence, q: np.ndarray, p: np.ndarray) -> float:
     """D_f(q || p), from textbook sums."""
     if f.name == "exclusive KL":
         return special.rel_entr(q, p).sum()
@@ -56,7 +56,7 @@ def by_sums(f: fvi.Generator, q: np.ndarray, p: np.ndarray) -> float:
     )
 
 
-def minimized(f: fvi.Generator, log_joint: np.ndarray, start: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
+def minimized(f: fvi.Divergence, log_joint: np.ndarray, start: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
     """The best factors by a general-purpose minimizer over logits."""
     p = special.softmax(log_joint)
     cuts = np.cumsum([len(q) for q in start])[:-1]
@@ -202,7 +202,7 @@ def test_renyis_divergence_between_gaussians_is_its_integral(alpha):
     log_p = stats.multivariate_normal(mean, covariance).logpdf(z)
     exact = special.logsumexp(alpha * log_q + (1 - alpha) * log_p + 2 * np.log(axis[1] - axis[0])) / (alpha - 1)
     q = Normal(torch.from_numpy(mu), torch.from_numpy(np.log(sigma)))
-    ours = fvi.renyi_divergence(alpha, q, torch.from_numpy(mean), torch.from_numpy(np.linalg.inv(covariance)))
+    ours = fvi.renyi_divergence(q, torch.from_numpy(mean), torch.from_numpy(np.linalg.inv(covariance)), alpha=alpha)
     assert ours.item() == pytest.approx(exact, abs=1e-7)
 
 
@@ -212,21 +212,22 @@ def test_the_second_moment_of_gaussian_weights_has_a_closed_form_and_an_end(vari
     p, q = stats.norm(0, 1), stats.norm(0, sqrt(variance))
     exact, _ = integrate.quad(lambda z: exp(2 * p.logpdf(z) - q.logpdf(z)), -60, 60, points=[-5, 0, 5], limit=400)
     assert variance / sqrt(2 * variance - 1) == pytest.approx(exact, rel=1e-8)
-    ours = fvi.renyi_divergence(-1.0, Normal(double(0.0), double(log(variance) / 2)), double(0.0), double(1.0).reshape(1, 1))
+    q = Normal(double(0.0), double(log(variance) / 2))
+    ours = fvi.renyi_divergence(q, double(0.0), double(1.0).reshape(1, 1), alpha=-1.0)
     assert exp(-2 * ours.item()) == pytest.approx(exact, rel=1e-8)
     narrow = Normal(double(0.0), double(log(0.45) / 2))
-    assert fvi.renyi_divergence(-1.0, narrow, double(0.0), double(1.0).reshape(1, 1)).item() == -inf
+    assert fvi.renyi_divergence(narrow, double(0.0), double(1.0).reshape(1, 1), alpha=-1.0).item() == -inf
 
 
 def test_renyis_divergence_is_infinite_where_q_is_too_wide_or_too_narrow():
     zero = torch.zeros(2, dtype=torch.float64)
     wide, narrow = Normal(zero, zero + log(2)), Normal(zero, zero - log(4))
-    assert fvi.renyi_divergence(2.0, wide, zero, PRECISION) == inf
-    assert fvi.renyi_divergence(-1.0, narrow, zero, PRECISION) == -inf
-    assert fvi.renyi_divergence(2.0, narrow, zero, PRECISION) < inf
+    assert fvi.renyi_divergence(wide, zero, PRECISION, alpha=2.0) == inf
+    assert fvi.renyi_divergence(narrow, zero, PRECISION, alpha=-1.0) == -inf
+    assert fvi.renyi_divergence(narrow, zero, PRECISION, alpha=2.0) < inf
     for alpha in (0.0, 1.0):
         with pytest.raises(ValueError, match="is a limit"):
-            fvi.renyi_divergence(alpha, wide, zero, PRECISION)
+            fvi.renyi_divergence(wide, zero, PRECISION, alpha=alpha)
 
 
 @pytest.mark.equation("eq-fvi-tilted-variance", oracle="numeric search for the minimum of the closed form")
@@ -236,7 +237,7 @@ def test_the_formula_gives_the_variance_that_minimizes_renyis_divergence(alpha, 
     precision, zero = TiltedGaussian(rho).precision, torch.zeros(2, dtype=torch.float64)
 
     def objective(log_sigma: np.ndarray) -> float:
-        value = fvi.renyi_divergence(alpha, Normal(zero, torch.from_numpy(log_sigma)), zero, precision).item()
+        value = fvi.renyi_divergence(Normal(zero, torch.from_numpy(log_sigma)), zero, precision, alpha=alpha).item()
         return np.sign(alpha) * value if np.isfinite(value) else 1e6
 
     start = 0.5 * log(fvi.mean_field_variance(alpha, rho)) + np.array([0.05, -0.04])
@@ -283,7 +284,7 @@ GRID, AREA = MIXTURE.grid(reach=7.0, step=0.14)
 LOG_P = MIXTURE.log_prob(GRID)
 
 
-def fit_mixture(f: fvi.Generator, x: float, sigma: float = 1.0) -> Normal:
+def fit_mixture(f: fvi.Divergence, x: float, sigma: float = 1.0) -> Normal:
     start = Normal(double(x, 0.0), double(log(sigma), log(sigma)))
     return fvi.fit_exactly(lambda q: fvi.divergence(f, q.log_prob(GRID), LOG_P, AREA), start)
 
@@ -364,18 +365,18 @@ def test_the_joint_density_that_batches_show_is_tilted_by_the_variance_of_their_
 def test_a_bound_for_each_factor_is_unbiased_in_the_choice_of_the_batch(alpha, size):
     factors = np.exp(LIKELIHOODS.numpy() + LOG_RATIO.numpy()[:, None] / 6)
     exact = np.log(factors).mean(0) if alpha == 1 else np.log((factors ** (1 - alpha)).mean(0)) / (1 - alpha)
-    ours = over_batches(size, lambda part: fvi.factor_bound(alpha, LOG_RATIO, part, 6))
+    ours = over_batches(size, lambda part: fvi.factor_bound(LOG_RATIO, part, 6, alpha=alpha))
     assert ours.item() == pytest.approx(exact.sum(), abs=1e-10)
 
 
 def test_minibatches_refuse_an_empty_batch_and_fewer_points_than_it_has():
-    for function in (fvi.scaled_log_joint, partial(fvi.factor_bound, 0.5)):
+    for function in (fvi.scaled_log_joint, partial(fvi.factor_bound, alpha=0.5)):
         with pytest.raises(ValueError, match="the batch is empty"):
             function(torch.zeros(5), torch.zeros(5, 0), 6)
         with pytest.raises(ValueError, match="3 points, fewer than the batch's 4"):
             function(torch.zeros(5), torch.zeros(5, 4), 3)
     with pytest.raises(ValueError, match="finite"):
-        fvi.factor_bound(nan, torch.zeros(5), torch.zeros(5, 4), 6)
+        fvi.factor_bound(torch.zeros(5), torch.zeros(5, 4), 6, alpha=nan)
 
 
 # Tail-adaptive weights
@@ -388,7 +389,7 @@ def test_tail_weights_are_powers_of_the_share_of_draws_that_weigh_as_much(weight
     log_w = torch.tensor(weights, dtype=torch.float64)  # with ties
     share = np.array([sum(other >= own for other in weights) / len(weights) for own in weights])
     expected = share**beta / (share**beta).sum()
-    assert fvi.tail_weights(log_w, beta).numpy() == pytest.approx(expected)
+    assert fvi.tail_weights(log_w, beta=beta).numpy() == pytest.approx(expected)
 
 
 @settings(deadline=None)
@@ -402,9 +403,9 @@ def test_tail_weights_see_the_order_of_the_weights_and_nothing_else(order):
 
 def test_tail_weights_treat_each_data_point_by_itself():
     log_w = torch.randn(9, 2, 3, generator=generator(), dtype=torch.float64)
-    together = fvi.tail_weights(log_w, -0.5)
+    together = fvi.tail_weights(log_w, beta=-0.5)
     assert together.shape == (9, 2, 3)
-    assert torch.allclose(together[:, 1, 2], fvi.tail_weights(log_w[:, 1, 2], -0.5))
+    assert torch.allclose(together[:, 1, 2], fvi.tail_weights(log_w[:, 1, 2], beta=-0.5))
 
 
 def log_normal(z: Tensor, mean: float, sigma: float) -> Tensor:
@@ -421,9 +422,9 @@ def test_the_tail_adaptive_gradient_runs_along_the_draws_alone():
     gamma = 1 / np.array([(log_w >= own).mean() for own in log_w])
     slope = -(z - 0.4) / 0.8**2 + (z - mu) / sigma**2  # of log(p / q) in z
     hand = -(gamma * slope).sum() / gamma.sum(), -(gamma * slope * sigma * eps).sum() / gamma.sum()
-    q = Normal(double(mu).requires_grad_(), double(log_sigma).requires_grad_())
-    fvi.tail_adaptive_loss(lambda z: log_normal(z, 0.4, 0.8) + 5, q, draws, generator(8)).backward()
-    assert (q.mu.grad.item(), q.log_sigma.grad.item()) == (pytest.approx(hand[0]), pytest.approx(hand[1]))
+    q = Normal(double(mu), double(log_sigma))
+    ours = fvi.tail_adaptive_gradient(q, lambda z: log_normal(z, 0.4, 0.8) + 5, importance.draw(q, draws, generator(8)))
+    assert -ours.gradient.mean(0)[0].numpy() == pytest.approx(hand)
 
 
 @pytest.mark.equation("eq-fvi-tail-adaptive", oracle="finite differences of a quadrature")
@@ -451,26 +452,27 @@ def test_the_tail_adaptive_gradient_is_that_of_the_f_divergence_whose_curvature_
 
     exact = np.array([(objective(h, 0) - objective(-h, 0)) / (2 * h), (objective(0, h) - objective(0, -h)) / (2 * h)])
     mean_gamma = integrate.trapezoid(q.pdf(z) * tail**beta, z)  # the loss is normalized by it
-    own = Normal(double(mu).requires_grad_(), double(0.0).requires_grad_())
-    fvi.tail_adaptive_loss(lambda z: log_normal(z, 0.6, 0.7), own, 400_000, generator(1), beta).backward()
-    ours = np.array([own.mu.grad.item(), own.log_sigma.grad.item()])
-    assert ours * mean_gamma == pytest.approx(exact, rel=0.03)
+    own = Normal(double(mu), double(0.0))
+    draws = importance.draw(own, 400_000, generator(1))
+    ours = fvi.tail_adaptive_gradient(own, lambda z: log_normal(z, 0.6, 0.7), draws, beta=beta).gradient
+    assert -ours.mean(0)[0].numpy() * mean_gamma == pytest.approx(exact, rel=0.03)
     assert np.abs(exact).min() > 0.1
 
 
 def test_a_tail_adaptive_beta_of_zero_is_the_exclusive_kls_gradient_along_the_draws():
-    q = Normal(double(0.3).requires_grad_(), double(-0.2).requires_grad_())
-    loss = fvi.tail_adaptive_loss(lambda z: log_normal(z, 0.4, 0.8), q, 9, generator(1), beta=0.0)
-    z = q.sample(generator(1), shape=(9,))
-    expected = -(log_normal(z, 0.4, 0.8) - fvi.frozen(q).log_prob(z)).mean()
-    parts = [torch.autograd.grad(value, [q.mu, q.log_sigma]) for value in (loss, expected)]
-    assert torch.allclose(torch.cat(parts[0]), torch.cat(parts[1]))
+    q = Normal(double(0.3), double(-0.2))
+    z = importance.draw(q, 9, generator(1))
+    ours, expected = (
+        estimator(q, lambda z: log_normal(z, 0.4, 0.8), z)
+        for estimator in (partial(fvi.tail_adaptive_gradient, beta=0.0), gradients.path_only)
+    )
+    assert torch.allclose(ours.value.mean(), expected.value.mean()) and torch.allclose(ours.gradient, expected.gradient)
 
 
 @pytest.mark.parametrize("beta", [0.1, -1.5, nan])
 def test_tail_weights_refuse_a_beta_outside_their_range(beta):
     with pytest.raises(ValueError, match=r"beta must lie in \[-1, 0\]"):
-        fvi.tail_weights(torch.zeros(3), beta)
+        fvi.tail_weights(torch.zeros(3), beta=beta)
 
 
 # The alpha-beta divergence
@@ -496,7 +498,7 @@ def test_the_alpha_beta_divergence_is_made_of_three_integrals(alpha, beta):
         + log(integral(0, total, 0.2, 0.9)) / (alpha * total)
         - log(integral(alpha, beta, 0.2, 0.9)) / (alpha * beta)
     )
-    ours = fvi.alpha_beta_divergence(alpha, beta, log_normal(Z[:, None], 0.2, 0.9), SKEWED, STEP)
+    ours = fvi.alpha_beta_divergence(log_normal(Z[:, None], 0.2, 0.9), SKEWED, STEP, alpha=alpha, beta=beta)
     assert ours.item() == pytest.approx(exact, abs=1e-8)
     assert exact > 0.01
 
@@ -509,16 +511,16 @@ def test_at_the_edges_it_is_the_kl_between_powers(alpha, beta):
     q, p = q**power / (q**power).sum(), p**power / (p**power).sum()
     exact = (special.rel_entr(q, p) if beta == 0 else special.rel_entr(p, q)).sum() / power**2
     log_q = log_normal(Z[:, None], 0.2, 0.9)
-    assert fvi.alpha_beta_divergence(alpha, beta, log_q, SKEWED, STEP).item() == pytest.approx(exact, abs=1e-10)
+    assert fvi.alpha_beta_divergence(log_q, SKEWED, STEP, alpha=alpha, beta=beta).item() == pytest.approx(exact, abs=1e-10)
     near = (alpha, 1e-5) if beta == 0 else (1e-5, beta)
-    assert fvi.alpha_beta_divergence(*near, log_q, SKEWED, STEP).item() == pytest.approx(exact, abs=1e-4)
+    assert fvi.alpha_beta_divergence(log_q, SKEWED, STEP, alpha=near[0], beta=near[1]).item() == pytest.approx(exact, abs=1e-4)
 
 
 @pytest.mark.equation("eq-fvi-alpha-beta-renyi", oracle="quadrature")
 @pytest.mark.parametrize("alpha", [0.5, 0.2, 1.5])
 def test_on_the_line_where_the_dials_add_to_one_it_is_renyis_divergence(alpha):
     renyi = log(integral(alpha, 1 - alpha, 0.2, 0.9)) / (alpha - 1)
-    ours = fvi.alpha_beta_divergence(alpha, 1 - alpha, log_normal(Z[:, None], 0.2, 0.9), SKEWED, STEP)
+    ours = fvi.alpha_beta_divergence(log_normal(Z[:, None], 0.2, 0.9), SKEWED, STEP, alpha=alpha, beta=1 - alpha)
     assert ours.item() == pytest.approx(renyi / alpha, abs=1e-8)
 
 
@@ -533,11 +535,11 @@ def test_it_sees_shapes_only_and_is_zero_for_equal_ones(pairs, alpha, beta, shif
     if alpha + beta < 0.1 or min(abs(alpha), abs(beta)) < 0.05:
         return
     log_q, log_p = (torch.tensor(side, dtype=torch.float64).log() for side in zip(*pairs, strict=True))
-    value = fvi.alpha_beta_divergence(alpha, beta, log_q, log_p, 0.0).item()
+    value = fvi.alpha_beta_divergence(log_q, log_p, 0.0, alpha=alpha, beta=beta).item()
     assert value >= -1e-9
-    assert fvi.alpha_beta_divergence(alpha, beta, log_q, log_p + shift, 0.0).item() == pytest.approx(value, abs=1e-8)
-    assert fvi.alpha_beta_divergence(alpha, beta, log_q + shift, log_p, 0.0).item() == pytest.approx(value, abs=1e-8)
-    assert fvi.alpha_beta_divergence(alpha, beta, log_q, log_q + shift, 0.0).item() == pytest.approx(0, abs=1e-8)
+    assert fvi.alpha_beta_divergence(log_q, log_p + shift, 0.0, alpha=alpha, beta=beta).item() == pytest.approx(value, abs=1e-8)
+    assert fvi.alpha_beta_divergence(log_q + shift, log_p, 0.0, alpha=alpha, beta=beta).item() == pytest.approx(value, abs=1e-8)
+    assert fvi.alpha_beta_divergence(log_q, log_q + shift, 0.0, alpha=alpha, beta=beta).item() == pytest.approx(0, abs=1e-8)
 
 
 @pytest.mark.equation("eq-fvi-alpha-beta-loss", oracle="quadrature, and its finite differences")
@@ -546,21 +548,20 @@ def test_draws_estimate_the_divergence_from_an_unnormalized_density_and_its_grad
     mu, log_sigma, h = 0.2, -0.1, 1e-4
 
     def exact(mu, log_sigma):
-        return fvi.alpha_beta_divergence(alpha, beta, log_normal(Z[:, None], mu, exp(log_sigma)), SKEWED, STEP).item()
+        return fvi.alpha_beta_divergence(
+            log_normal(Z[:, None], mu, exp(log_sigma)), SKEWED, STEP, alpha=alpha, beta=beta
+        ).item()
 
     def log_joint(z):
         return 7 + torch.logaddexp(log(0.7) + log_normal(z, -0.5, 0.8), log(0.3) + log_normal(z, 1.0, 0.6))
 
-    q = Normal(double(mu).requires_grad_(), double(log_sigma).requires_grad_())
-    loss = fvi.alpha_beta_loss(alpha, beta, log_joint, q, 400_000, generator(1))
-    loss.backward()
-    assert loss.item() == pytest.approx(exact(mu, log_sigma), abs=0.004)
+    q = Normal(double(mu), double(log_sigma))
+    z = importance.draw(q, 400_000, generator(1))
+    value, gradient = fvi.alpha_beta_gradient(q, log_joint, z, alpha=alpha, beta=beta)
+    assert -value.mean().item() == pytest.approx(exact(mu, log_sigma), abs=0.004)
     by_mu = (exact(mu + h, log_sigma) - exact(mu - h, log_sigma)) / (2 * h)
     by_log_sigma = (exact(mu, log_sigma + h) - exact(mu, log_sigma - h)) / (2 * h)
-    assert (q.mu.grad.item(), q.log_sigma.grad.item()) == (
-        pytest.approx(by_mu, abs=0.01),
-        pytest.approx(by_log_sigma, abs=0.01),
-    )
+    assert -gradient.mean(0)[0].numpy() == pytest.approx([by_mu, by_log_sigma], abs=0.01)
 
 
 def test_the_second_dial_turns_a_fit_that_covers_a_far_small_mode_into_one_that_ignores_it():
@@ -568,7 +569,7 @@ def test_the_second_dial_turns_a_fit_that_covers_a_far_small_mode_into_one_that_
 
     def spread(alpha: float, beta: float) -> float:
         def objective(q: Normal) -> Tensor:
-            return fvi.alpha_beta_divergence(alpha, beta, q.log_prob(Z[:, None]), log_p, STEP)
+            return fvi.alpha_beta_divergence(q.log_prob(Z[:, None]), log_p, STEP, alpha=alpha, beta=beta)
 
         return fvi.fit_exactly(objective, Normal(double(0.5), double(0.3))).log_sigma.exp().item()
 
@@ -580,9 +581,9 @@ def test_the_second_dial_turns_a_fit_that_covers_a_far_small_mode_into_one_that_
 @pytest.mark.parametrize("alpha, beta", [(1.0, -1.0), (0.5, -1.0), (nan, 1.0), (inf, 0.0)])
 def test_dials_that_add_to_nothing_are_refused(alpha, beta):
     with pytest.raises(ValueError, match=r"alpha \+ beta must be positive"):
-        fvi.alpha_beta_divergence(alpha, beta, torch.zeros(3), torch.zeros(3), 0.0)
+        fvi.alpha_beta_divergence(torch.zeros(3), torch.zeros(3), 0.0, alpha=alpha, beta=beta)
 
 
 def test_the_alpha_beta_divergence_refuses_no_points():
     with pytest.raises(ValueError, match="at least one point"):
-        fvi.alpha_beta_divergence(0.5, 0.5, torch.zeros(0), torch.zeros(0), 0.0)
+        fvi.alpha_beta_divergence(torch.zeros(0), torch.zeros(0), 0.0, alpha=0.5, beta=0.5)

@@ -27,6 +27,7 @@ from vaecourse.gradients import (
     Estimate,
     Factors,
     above_others,
+    along,
     cross_fitted,
     exact,
     fitted_coefficient,
@@ -42,9 +43,9 @@ from vaecourse.gradients import (
     reinforce_leave_one_out,
     reparameterized,
     score,
-    score_function,
     surrogate,
     variance_per_draw,
+    weighted_score,
     with_parameters,
 )
 
@@ -281,6 +282,22 @@ def test_each_data_point_of_a_batch_may_have_its_own_q():
             assert torch.allclose(together.gradient[:, i], alone.gradient), name
 
 
+@pytest.mark.parametrize("draws", [1, 2, 7])
+def test_along_the_draws_a_mean_has_the_reparameterized_gradient_and_another_bound_that_of_autograd(draws):
+    mu, log_sigma = (torch.randn(4, 2, generator=generator(seed)).double().requires_grad_() for seed in (1, 2))
+    q = Normal(mu, log_sigma)
+    z = q.sample(generator(3), shape=(draws,))
+
+    def log_w(q: Normal, z: Tensor) -> Tensor:
+        return QUARTIC(z) - q.log_prob(z)
+
+    ours, expected = along(q, lambda q, z: log_w(q, z).mean(0), z.detach()), reparameterized(q, QUARTIC, z.detach())
+    assert torch.allclose(ours.value.mean(0), expected.value.mean(0)) and torch.allclose(ours.gradient, expected.gradient)
+    ours = along(q, lambda q, z: log_w(q, z).logsumexp(0), z.detach()).gradient.mean(0)
+    by_autograd = torch.autograd.grad(log_w(q, z).logsumexp(0).sum(), [mu, log_sigma])
+    assert torch.allclose(ours, torch.stack(by_autograd, -1))
+
+
 @settings(deadline=None, max_examples=25)
 @given(constant=st.floats(-1e3, 1e3), seed=st.integers(0, 100))
 def test_a_constant_in_log_p_changes_no_estimate_with_a_baseline_and_shakes_reinforce(constant, seed):
@@ -351,7 +368,7 @@ def test_a_coin_weighed_by_its_score_has_the_derivative_as_mean_and_no_variance_
     b = best if baseline is None else baseline
     right = finite_differences(lambda x: (special.expit(x) * heads + (1 - special.expit(x)) * tails).item(), np.array([logit]))
     assert p * (1 - p) * (heads - tails) == pytest.approx(right[0], abs=1e-9)
-    toss = score_function(Bernoulli(double(logit)), double([tails - b], [heads - b]), double([0.0], [1.0]))[:, 0, 0].numpy()
+    toss = weighted_score(Bernoulli(double(logit)), double([tails - b], [heads - b]), double([0.0], [1.0]))[:, 0, 0].numpy()
     mean = (1 - p) * toss[0] + p * toss[1]
     variance = (1 - p) * (toss[0] - mean) ** 2 + p * (toss[1] - mean) ** 2
     assert mean == pytest.approx(right[0], abs=1e-9)
@@ -363,7 +380,7 @@ def both_variances_in_mu(f, mu: float, nodes_and_weights) -> tuple[float, float]
     eps, weights = nodes_and_weights
     q, z = Normal(double(mu), double(0.0)), mu + torch.from_numpy(eps)[:, None]
     value, by_path = path(q, f, z)
-    each = score_function(q, value[:, None], z)[:, 0, 0].numpy(), by_path[:, 0, 0].numpy()
+    each = weighted_score(q, value[:, None], z)[:, 0, 0].numpy(), by_path[:, 0, 0].numpy()
     return tuple(weights @ g**2 - (weights @ g) ** 2 for g in each)
 
 
@@ -419,7 +436,7 @@ def test_a_baseline_that_contains_the_draw_itself_takes_a_share_of_the_gradient(
 
     def biased(q, log_joint, z):
         f, _ = reinforce(q, log_joint, z)
-        return Estimate(f, score_function(q, (f - f.mean(0))[..., None], z))
+        return Estimate(f, weighted_score(q, (f - f.mean(0))[..., None], z))
 
     mean = mean_over_discrete_draws(biased, q, log_joint, states, draws)
     assert np.allclose(mean, (1 - 1 / draws) * finite_differences(elbo, parameters(q).numpy()), atol=1e-9)
@@ -483,7 +500,7 @@ def regression() -> Factors:
 
 def totals(q, log_joint, names, draws: int = 10, repeats: int = 1000) -> dict[str, float]:
     every = {**BY_SCORE, **BY_PATH}
-    measured = {n: variance_per_draw(every[n], q, log_joint, draws, repeats, generator(4)).sum().item() for n in names}
+    measured = {n: variance_per_draw(every[n], q, log_joint, draws, generator(4), repeats=repeats).sum().item() for n in names}
     return measured
 
 
@@ -519,7 +536,7 @@ def test_on_sin_10z_reparameterization_varies_a_hundred_times_more():
         mean = (weights * gradient[:, 0, 0]).sum()
         return mean.item(), (weights * (gradient[:, 0, 0] - mean) ** 2).sum().item()
 
-    by_score, by_path = in_mu(score_function(q, f(z)[:, None], z)), in_mu(path(q, f, z)[1])
+    by_score, by_path = in_mu(weighted_score(q, f(z)[:, None], z)), in_mu(path(q, f, z)[1])
     assert by_score == pytest.approx((10 * np.exp(-50), 0.5), abs=1e-9)
     assert by_path == pytest.approx((10 * np.exp(-50), 50.0), abs=1e-7)
 
@@ -706,7 +723,7 @@ def test_parameters_make_the_q_that_they_came_from(q):
 
 def test_what_is_drawn_depends_on_the_generator_alone():
     state = torch.random.get_rng_state()
-    first, again, other = (variance_per_draw(reinforce, COINS, THREE_COINS, 2, 10, generator(s)) for s in (1, 1, 2))
+    first, again, other = (variance_per_draw(reinforce, COINS, THREE_COINS, 2, generator(s), repeats=10) for s in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
     model = BlackBoxVI(COINS, lambda batch: THREE_COINS, reinforce)
     first, again, other = (model.loss(torch.zeros(1, 1), generator(s))["loss"] for s in (1, 1, 2))

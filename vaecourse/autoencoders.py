@@ -5,12 +5,13 @@ data point. With one linear layer each way the code finds the subspace of PCA; w
 """
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
-from vaecourse.networks import conv_decoder, conv_encoder, mlp
+from vaecourse.networks import conv_decoder, conv_encoder, initial_weights, mlp
 from vaecourse.randomness import normal
 
 
@@ -64,14 +65,8 @@ class Transposed(nn.Module):
         return z @ self.encoder.weight + self.bias
 
 
-def _seeded(seed: int, build: Callable[[], Autoencoder]) -> Autoencoder:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build()
-
-
-def linear(pixels: int, latents: int, shared: bool = False, seed: int = 0) -> Autoencoder:
-    """One linear layer with a bias each way; `shared`: the decoder has the encoder's weights, transposed.
+def linear(pixels: int, latents: int, *, shared: bool = False, seed: int = 0) -> Autoencoder:
+    """z = W x + a and x = V z + b, one linear layer each way; `shared`: V = W'.
 
     Free weights are determined up to an invertible matrix A, z -> A z: the subspace of PCA, not its basis. Shared weights
     are determined up to a rotation. Equations eq-autoencoders-linear, eq-autoencoders-freedom and eq-autoencoders-shared;
@@ -79,32 +74,29 @@ def linear(pixels: int, latents: int, shared: bool = False, seed: int = 0) -> Au
     is level elsewhere is a saddle (eq-autoencoders-saddle). Of two pixels, one shared direction of unit length has the error
     eq-autoencoders-direction. Without its biases the model finds another subspace (eq-autoencoders-uncentered).
     """
-
-    def build() -> Autoencoder:
+    with initial_weights(seed):
         encoder = nn.Linear(pixels, latents)
-        return Autoencoder(encoder, Transposed(encoder) if shared else nn.Linear(latents, pixels), pixels, latents)
+        decoder = Transposed(encoder) if shared else nn.Linear(latents, pixels)
+    return Autoencoder(encoder, decoder, pixels, latents)
 
-    return _seeded(seed, build)
 
-
-def deep(pixels: int, latents: int, hidden: tuple[int, ...] = (128, 128), seed: int = 0) -> Autoencoder:
+def deep(pixels: int, latents: int, *, hidden: tuple[int, ...] = (128, 128), seed: int = 0) -> Autoencoder:
     """Hidden tanh layers both ways, the decoder's in reverse order; code and image are linear in the last layer."""
-
-    def build() -> Autoencoder:
+    with initial_weights(seed):
         encoder, decoder = mlp(pixels, *hidden, latents), mlp(latents, *reversed(hidden), pixels)
-        return Autoencoder(encoder, decoder, pixels, latents)
-
-    return _seeded(seed, build)
+    return Autoencoder(encoder, decoder, pixels, latents)
 
 
-def convolutional(shape: tuple[int, int, int], latents: int, width: int = 16, halvings: int = 2, seed: int = 0) -> Autoencoder:
-    """Convolutions both ways for images (channels, height, width), given and returned as rows of pixels."""
+def convolutional(
+    shape: tuple[int, int, int], latents: int, *, width: int = 16, halvings: int = 2, seed: int = 0
+) -> Autoencoder:
+    """Convolutions both ways for images (channels, height, width), given and returned as rows of pixels.
 
-    def build() -> Autoencoder:
+    Raises ValueError where a side is not a multiple of 2^halvings.
+    """
+    with initial_weights(seed):
         encoder, decoder = conv_encoder(shape, latents, width, halvings), conv_decoder(latents, shape, width, halvings)
-        return Autoencoder(encoder, decoder, shape[0] * shape[1] * shape[2], latents)
-
-    return _seeded(seed, build)
+    return Autoencoder(encoder, decoder, prod(shape), latents)
 
 
 def decoder_basis(model: Autoencoder) -> Float[Tensor, "pixels latents"]:
@@ -118,9 +110,10 @@ def decoder_basis(model: Autoencoder) -> Float[Tensor, "pixels latents"]:
 
 
 def principal_angles(A: Float[Tensor, "pixels a"], B: Float[Tensor, "pixels b"]) -> Float[Tensor, " angles"]:
-    """The angles between the subspaces that two sets of columns span, in radians, smallest first; min(a, b) of them.
+    """arccos of the singular values of Qa' Qb: the angles between the subspaces that columns span (eq-autoencoders-angles).
 
-    Small ones from sines, whose cosines are 1 to the last digit. Equation eq-autoencoders-angles; Bjorck and Golub (1973).
+    Qa and Qb are orthonormal bases. In radians, smallest first, min(a, b) of them. Small ones come from sines, since their
+    cosines are 1 to the last digit. Bjorck and Golub (1973).
     Raises ValueError where the columns of one are not of one length with the other's, or are linearly dependent.
     """
     if A.shape[0] != B.shape[0]:
@@ -167,7 +160,7 @@ class Lookup:
     """A code of one number that loses nothing of n given points, and means nothing: the point's place in a list.
 
     e(x) is the place of the nearest listed point, divided by n; d(z) is the point listed there. Any finite set has such a code
-    (eq-autoencoders-list).
+    (eq-autoencoders-list). Raises ValueError for an empty list.
     """
 
     def __init__(self, x: Float[Tensor, "n pixels"]):
@@ -185,7 +178,7 @@ class Lookup:
         return self.points[place.clamp(0, len(self.points) - 1)]
 
 
-def antipodal_clash(encode: Callable[[Tensor], Tensor], steps: int = 60) -> Float[Tensor, "2 2"]:
+def antipodal_clash(encode: Callable[[Tensor], Tensor], *, steps: int = 60) -> Float[Tensor, "2 2"]:
     """Two opposite points of the unit circle that a continuous code of one number cannot tell apart.
 
     e(t) - e(t + pi) changes sign between t = 0 and t = pi, so it is 0 between: there one image stands for both points, and
@@ -231,7 +224,7 @@ def probe(
 
 
 def distance_to_data(x: Float[Tensor, "batch pixels"], data: Float[Tensor, "n pixels"]) -> Float[Tensor, " batch"]:
-    """The squared distance, summed over pixels, from each image to the nearest of the data.
+    """min over the data of |x - x_n|^2, summed over pixels, for each image.
 
     On a way from one cluster to another its root is somewhere at least half their gap (eq-autoencoders-hole).
     """

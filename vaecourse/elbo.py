@@ -40,10 +40,10 @@ def _check_regression(features: Tensor, x: Tensor) -> None:
         raise ValueError("features and values must be finite: leave out the rows with NaN or infinite entries")
 
 
-def interval(p: Normal, level: float = 0.95) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """The central interval of each of n one-dimensional predictions that holds the value with probability `level`.
+def interval(p: Normal, *, level: float = 0.95) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """mu -+ sqrt(2) erf^-1(level) sigma: the central interval that holds the value with probability `level` (eq-elbo-interval).
 
-    Equation eq-elbo-interval. Raises ValueError for a level outside (0, 1).
+    Of each of n one-dimensional predictions, its ends. Raises ValueError for a level outside (0, 1).
     """
     if not 0 < level < 1:
         raise ValueError(f"a confidence level lies strictly between 0 and 1, got {level}")
@@ -60,10 +60,10 @@ class Regression:
 
     @classmethod
     def fit(cls, features: Float[Tensor, "n d"], x: Float[Tensor, " n"]) -> "Regression":
-        """The maximum-likelihood fit: least squares, and sigma^2 the mean squared residual (eq-elbo-least-squares).
+        """The w that minimizes sum (x - features . w)^2, and sigma^2 the mean squared residual (eq-elbo-least-squares).
 
-        Raises ValueError where shapes do not match, values are not finite, or the fit leaves no residual: the likelihood then
-        grows without bound as sigma goes to 0.
+        They maximize the likelihood. Raises ValueError where shapes do not match, values are not finite, or the fit leaves no
+        residual: the likelihood then grows without bound as sigma goes to 0.
         """
         _check_regression(features, x)
         weights = torch.linalg.lstsq(features, x[:, None]).solution[:, 0]
@@ -81,7 +81,7 @@ class Regression:
         return Normal(mean, torch.full_like(mean, log(self.sigma)))
 
     def log_prob(self, features: Float[Tensor, "n d"], x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """log p(x | features) of each data point. The data's log-likelihood is their sum (eq-elbo-log-likelihood)."""
+        """log N(x; features . w, sigma^2) of each data point, nats. The data's is their sum (eq-elbo-log-likelihood)."""
         return self.predict(features).log_prob(x[:, None])
 
 
@@ -91,7 +91,7 @@ class BayesianRegression:
     Raises ValueError where shapes do not match, values are not finite, or a sigma is not positive.
     """
 
-    def __init__(self, features: Float[Tensor, "n d"], x: Float[Tensor, " n"], sigma: float, prior_sigma: float = 1.0):
+    def __init__(self, features: Float[Tensor, "n d"], x: Float[Tensor, " n"], *, sigma: float, prior_sigma: float = 1.0):
         _check_regression(features, x)
         if sigma <= 0 or prior_sigma <= 0:
             raise ValueError(f"sigma and prior_sigma must be positive, got {sigma} and {prior_sigma}")
@@ -105,7 +105,10 @@ class BayesianRegression:
 
     @cached_property
     def posterior(self) -> MultivariateNormal:
-        """p(w | x) (eq-elbo-weights-posterior). Bishop (2006), equations 3.53 and 3.54."""
+        """p(w | x) = N(precision^-1 features' x / sigma^2, precision^-1) (eq-elbo-weights-posterior).
+
+        Bishop (2006), equations 3.53 and 3.54.
+        """
         mean = torch.linalg.solve(self.precision, self.features.T @ self.x / self.sigma**2)
         return MultivariateNormal(mean, precision_matrix=self.precision)
 
@@ -116,9 +119,11 @@ class BayesianRegression:
 
     @property
     def evidence(self) -> Float[Tensor, ""]:
-        """log p(x), all values together, with the weights integrated out (eq-elbo-weights-evidence).
+        """log p(x) in nats, all values together, with the weights integrated out (eq-elbo-weights-evidence).
 
-        Bishop (2006), equation 3.86. It compares models: more weights fit better, and spread p over more data sets.
+        -1/2 of n log(2 pi sigma^2) + |x - features m|^2 / sigma^2 + |m|^2 / prior_sigma^2 + log |prior_sigma^2 precision|, m
+        the posterior's mean. Bishop (2006), equation 3.86. It compares models: more weights fit better, and spread p over more
+        data sets.
         """
         n, d = self.features.shape
         mean = self.posterior.mean
@@ -127,7 +132,7 @@ class BayesianRegression:
         return -0.5 * (n * log(2 * pi * self.sigma**2) + errors + log_det)
 
     def elbo(self, q: Normal | MultivariateNormal) -> Float[Tensor, ""]:
-        """E_q log p(x | w) - KL(q(w) || p(w)) for a Gaussian q over (d,), in closed form (eq-elbo-parts)."""
+        """E_q log p(x | w) - KL(q(w) || p(w)) in nats for a Gaussian q over (d,), in closed form (eq-elbo-parts)."""
         n, d = self.features.shape
         covariance = torch.diag((2 * q.log_sigma).exp()) if isinstance(q, Normal) else q.covariance_matrix
         errors = ((self.x - self.features @ q.mean) ** 2).sum() + ((self.features @ covariance) * self.features).sum()
@@ -136,45 +141,48 @@ class BayesianRegression:
         return expected - 0.5 * (ratio - d - torch.logdet(covariance) + 2 * d * log(self.prior_sigma))
 
     def predict(self, features: Float[Tensor, "n d"]) -> Normal:
-        """The distribution of new values, the weights integrated out: a Normal over (n, 1) (eq-elbo-weights-predictive)."""
+        """N(features m, sigma^2 + features' precision^-1 features), a Normal over (n, 1) (eq-elbo-weights-predictive).
+
+        Of new values, the weights integrated out; m is their posterior's mean.
+        """
         spread = (torch.linalg.solve(self.precision, features.T).T * features).sum(1, keepdim=True)
         return Normal((features @ self.posterior.mean)[:, None], 0.5 * (self.sigma**2 + spread).log())
 
 
 # The bound and the gap, where z takes finitely many values or a grid stands for its line.
-# `log_weights`: the logarithm of what each value counts for, 0 in a sum, log(spacing) in an integral.
+# `log_measure`: the logarithm of what each value counts for, 0 in a sum, log(spacing) in an integral.
 
 
-def _expect(log_q: Tensor, values: Tensor, log_weights: Tensor | float) -> Tensor:
+def _expect(log_q: Tensor, values: Tensor, log_measure: Tensor | float) -> Tensor:
     """E_q[values], where q = 0 excludes a value even if it is infinite."""
-    share = (log_q + log_weights).exp()
+    share = (log_q + log_measure).exp()
     return torch.where(share > 0, share * values, 0.0).sum(-1)
 
 
-def log_evidence(log_joint: Float[Tensor, "*batch values"], log_weights: Float[Tensor, " values"] | float = 0.0) -> Tensor:
-    """log p(x) = log of the sum or integral of p(x, z) over z (eq-elbo-evidence). Shape (*batch,)."""
-    return (log_joint + log_weights).logsumexp(-1)
+def log_evidence(log_joint: Float[Tensor, "*batch values"], log_measure: Float[Tensor, " values"] | float = 0.0) -> Tensor:
+    """log p(x) = log of the sum or integral of p(x, z) over z, nats (eq-elbo-evidence). Shape (*batch,)."""
+    return (log_joint + log_measure).logsumexp(-1)
 
 
 def lower_bound(
     log_joint: Float[Tensor, "*batch values"],
     log_q: Float[Tensor, "*#batch values"],
-    log_weights: Float[Tensor, " values"] | float = 0.0,
+    log_measure: Float[Tensor, " values"] | float = 0.0,
 ) -> Tensor:
     """The ELBO, E_q[log p(x, z) - log q(z)] (eq-elbo-jensen). Shape (*batch,).
 
     q may be zero where p is not. Where p is zero and q is not, it is -inf.
     """
-    return _expect(log_q, log_joint - log_q, log_weights)
+    return _expect(log_q, log_joint - log_q, log_measure)
 
 
 def kl(
     log_q: Float[Tensor, "*batch values"],
     log_p: Float[Tensor, "*#batch values"],
-    log_weights: Float[Tensor, " values"] | float = 0.0,
+    log_measure: Float[Tensor, " values"] | float = 0.0,
 ) -> Tensor:
     """KL(q || p) = E_q[log q(z) - log p(z)] (eq-elbo-kl); inf where q is not zero and p is. Shape (*batch,)."""
-    return _expect(log_q, log_q - log_p, log_weights)
+    return _expect(log_q, log_q - log_p, log_measure)
 
 
 @dataclass(frozen=True)
@@ -186,7 +194,7 @@ class LatentModel:
 
     z: Float[Tensor, " values"]
     log_prior: Float[Tensor, " values"]
-    log_weights: Float[Tensor, " values"]
+    log_measure: Float[Tensor, " values"]
     likelihood: Bernoulli | Normal
 
     @classmethod
@@ -202,6 +210,7 @@ class LatentModel:
     def on_line(
         cls,
         decode: Callable[[Float[Tensor, "values 1"]], Bernoulli | Normal],
+        *,
         reach: float = 16.0,
         points: int = 8001,
     ) -> "LatentModel":
@@ -212,30 +221,25 @@ class LatentModel:
         """
         z = torch.linspace(-reach, reach, points, dtype=torch.float64)
         log_spacing = torch.full_like(z, log(2 * reach / (points - 1)))
-        return cls(
-            z,
-            Normal(torch.zeros_like(z[:, None]), torch.zeros_like(z[:, None])).log_prob(z[:, None]),
-            log_spacing,
-            decode(z[:, None]),
-        )
+        column = z[:, None]
+        return cls(z, Normal.standard(column).log_prob(column), log_spacing, decode(column))
 
     def log_joint(
         self, x: Float[Tensor, "batch dim"], observed: Int[Tensor, " some"] | slice = slice(None)
     ) -> Float[Tensor, "batch values"]:
         """log p(z) + log p(x | z) for each value of z; of the coordinates `observed` alone, where the others are not seen."""
-        parameters = (parameter[:, observed] for parameter in vars(self.likelihood).values())
-        return self.log_prior + type(self.likelihood)(*parameters).log_prob(x[:, None, observed])
+        return self.log_prior + self.likelihood[:, observed].log_prob(x[:, None, observed])
 
     def evidence(
         self, x: Float[Tensor, "batch dim"], observed: Int[Tensor, " some"] | slice = slice(None)
     ) -> Float[Tensor, " batch"]:
-        """log p(x) (eq-elbo-evidence)."""
-        return log_evidence(self.log_joint(x, observed), self.log_weights)
+        """log p(x) = log of the sum or integral of p(x, z) over z, in nats (eq-elbo-evidence)."""
+        return log_evidence(self.log_joint(x, observed), self.log_measure)
 
     def posterior(
         self, x: Float[Tensor, "batch dim"], observed: Int[Tensor, " some"] | slice = slice(None)
     ) -> Float[Tensor, "batch values"]:
-        """log p(z | x) = log p(x, z) - log p(x), a density where z is on a line (eq-elbo-bayes)."""
+        """log p(z | x) = log p(x, z) - log p(x) in nats, a density where z is on a line (eq-elbo-bayes)."""
         return self.log_joint(x, observed) - self.evidence(x, observed)[:, None]
 
     def log_q(self, q: Categorical | Normal) -> Float[Tensor, "*batch values"]:
@@ -245,28 +249,28 @@ class LatentModel:
         """
         if isinstance(q, Categorical):
             return q.logits.log_softmax(-1)
-        log_q = Normal(q.mu[..., None, :], q.log_sigma[..., None, :]).log_prob(self.z[:, None])
-        mass = (log_q + self.log_weights).logsumexp(-1).exp()
+        log_q = q[..., None, :].log_prob(self.z[:, None])
+        mass = (log_q + self.log_measure).logsumexp(-1).exp()
         if not torch.allclose(mass, torch.ones_like(mass), rtol=0, atol=1e-12):
             raise ValueError(
                 f"on this grid q integrates to {mass.min():.12g} to {mass.max():.12g} instead of 1: it is narrower than the "
-                f"spacing, {self.log_weights[0].exp():.3g}, or goes beyond {self.z[-1]:.3g}. More points, or a longer reach"
+                f"spacing, {self.log_measure[0].exp():.3g}, or goes beyond {self.z[-1]:.3g}. More points, or a longer reach"
             )
         return log_q
 
     def elbo(self, x: Float[Tensor, "batch dim"], log_q: Float[Tensor, "*#batch values"]) -> Float[Tensor, " batch"]:
-        """E_q[log p(x, z) - log q(z)] (eq-elbo-jensen)."""
-        return lower_bound(self.log_joint(x), log_q, self.log_weights)
+        """E_q[log p(x, z) - log q(z)] in nats (eq-elbo-jensen)."""
+        return lower_bound(self.log_joint(x), log_q, self.log_measure)
 
     def gap(self, x: Float[Tensor, "batch dim"], log_q: Float[Tensor, "*#batch values"]) -> Float[Tensor, " batch"]:
-        """KL(q || p(z | x)), which the ELBO lacks to log p(x) (eq-elbo-gap)."""
-        return kl(log_q.expand(len(x), -1), self.posterior(x), self.log_weights)
+        """KL(q || p(z | x)) = log p(x) - ELBO, in nats (eq-elbo-gap)."""
+        return kl(log_q.expand(len(x), -1), self.posterior(x), self.log_measure)
 
     def sample(self, n: int, generator: Generator | None = None) -> tuple[Int[Tensor, " n"], Float[Tensor, "n dim"]]:
         """Draw z, then x given z: the numbers of the values of z, and the x."""
-        reached = (self.log_prior + self.log_weights).softmax(0).cumsum(0)
+        reached = (self.log_prior + self.log_measure).softmax(0).cumsum(0)
         k = torch.searchsorted(reached, uniform((n,), reached, generator)).clamp(max=len(reached) - 1)
-        return k, type(self.likelihood)(*(parameter[k] for parameter in vars(self.likelihood).values())).sample(generator)
+        return k, self.likelihood[k].sample(generator)
 
 
 # The chapter's models
@@ -275,18 +279,19 @@ class LatentModel:
 def cats() -> DiscreteJoint:
     """Is it a cat? z = 1 with probability 1/3; the pictures: one that only cats give, one that none does, one like a cat.
 
-    A table (2, 3) of p(z, x) in double precision. p(z = 1 | x) is 1, 0 and 1/10 (eq-elbo-bayes).
+    A table (2, 3) of p(z, x) in double precision. p(z = 1 | x) = p(1, x) / p(x) is 1, 0 and 1/10 (eq-elbo-bayes).
     """
     given_no_cat, given_cat = [0.0, 0.55, 0.45], [0.9, 0.0, 0.1]
     prior = torch.tensor([[2 / 3], [1 / 3]], dtype=torch.float64)
     return DiscreteJoint(prior * torch.tensor([given_no_cat, given_cat], dtype=torch.float64))
 
 
-def digits(x: Float[Tensor, "n pixels"], labels: Int[Tensor, " n"], classes: int = 10) -> LatentModel:
+def digits(x: Float[Tensor, "n pixels"], labels: Int[Tensor, " n"], *, classes: int = 10) -> LatentModel:
     """First choose which digit, then draw its pixels: z uniform on the classes' frequencies, pixels independent given z.
 
-    Each pixel's probability is its mean over the digit's images, with one image more of all zeros and one of all ones
-    (eq-elbo-halves). Pixels are in [0, 1]. Raises ValueError where they are not, or labels do not match them.
+    Each pixel's probability is (its sum over the digit's images + 1) / (their number + 2), the mean with one image more of all
+    zeros and one of all ones (eq-elbo-halves). Pixels are in [0, 1]. Raises ValueError where they are not, or labels do not
+    match them.
     """
     if x.ndim != 2 or labels.shape != x.shape[:1] or not len(x) or not ((x >= 0) & (x <= 1)).all():
         raise ValueError(f"needs images (n, pixels) in [0, 1] and labels (n,); got {tuple(x.shape)} and {tuple(labels.shape)}")
@@ -299,33 +304,18 @@ def digits(x: Float[Tensor, "n pixels"], labels: Int[Tensor, " n"], classes: int
 
 
 def parabola(sigma: float = 0.5) -> LatentModel:
-    """z ~ N(0, 1), x | z ~ N((z, z^2), sigma^2 I): a bent line in the plane, with a posterior of up to two modes."""
+    """z ~ N(0, 1), x | z ~ N((z, z^2), sigma^2 I): a bent line in the plane, with a posterior of up to two modes.
+
+    Raises ValueError unless sigma is positive.
+    """
     if sigma <= 0:
         raise ValueError(f"sigma must be positive, got {sigma}")
     return LatentModel.on_line(lambda z: Normal(torch.cat([z, z**2], 1), z.new_full((len(z), 2), log(sigma))))
 
 
-# Estimates by draws
+# Estimates by draws, from weights by `importance`
 
 
-def log_weights(
-    log_joint: Callable[[Float[Tensor, "k batch dim"]], Float[Tensor, "k batch"]],
-    q: Normal,
-    k: int,
-    generator: Generator | None = None,
-) -> Float[Tensor, "k batch"]:
-    """log w = log p(x, z) - log q(z) for k draws z ~ q a data point. Raises ValueError for k < 1."""
-    if k < 1:
-        raise ValueError(f"k, the draws a data point, must be at least 1, got {k}")
-    z = q.sample(generator, shape=(k,))
-    return log_joint(z) - q.log_prob(z)
-
-
-def elbo_estimate(log_w: Float[Tensor, "k batch"]) -> Float[Tensor, " batch"]:
-    """The mean of log w: unbiased for the ELBO (eq-elbo-estimate)."""
+def elbo_estimate(log_w: Float[Tensor, "draws *batch"]) -> Float[Tensor, "*batch"]:
+    """The mean of log w over the draws, nats: unbiased for the ELBO (eq-elbo-estimate). The log of the mean is `log_mean`."""
     return log_w.mean(0)
-
-
-def importance_estimate(log_w: Float[Tensor, "k batch"]) -> Float[Tensor, " batch"]:
-    """The log of the mean of w: rises to log p(x) with k, and bounds it from below on average (eq-elbo-importance)."""
-    return log_w.logsumexp(0) - log(len(log_w))

@@ -59,9 +59,10 @@ class ProbabilisticPCA:
 
     @classmethod
     def fit(cls, x: Float[Tensor, "n pixels"], latents: int) -> "ProbabilisticPCA":
-        """The maximum-likelihood model of the data x, by eigenvectors of its covariance; needs latents < pixels.
+        """The likeliest model of the data x: W = U (L - c I)^(1/2), c the mean of the eigenvalues left (eq-pca-likeliest).
 
-        Equation eq-pca-likeliest; the evidence that it reaches is eq-pca-best-evidence.
+        U and L are the covariance's first eigenvectors and eigenvalues. The evidence that it reaches is eq-pca-best-evidence.
+        Raises ValueError unless 0 < latents < pixels.
         """
         if not 0 < latents < x.shape[1]:
             raise ValueError(f"latents must lie between 1 and {x.shape[1] - 1}, one less than the pixels; got {latents}")
@@ -124,12 +125,15 @@ class TiltedGaussian:
         return torch.tensor([[1.0, -self.rho], [-self.rho, 1.0]], dtype=torch.float64) / (1 - self.rho**2)
 
     def log_prob(self, z: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
-        """log p(z) in nats. Given the other, a coordinate is N(rho z, 1 - rho^2) (eq-prerequisites-gaussian-conditioning)."""
+        """log N(z; 0, [[1, rho], [rho, 1]]) in nats.
+
+        Given the other, a coordinate is N(rho z, 1 - rho^2) (eq-prerequisites-gaussian-conditioning).
+        """
         quadratic = (z @ self.precision.to(z) * z).sum(-1)
         return -0.5 * quadratic - log(2 * pi) - 0.5 * log(1 - self.rho**2)
 
     def kl_from(self, q: Normal) -> Float[Tensor, "*batch"]:
-        """KL(q || p) in nats; least at mean 0 and variances 1 - rho^2."""
+        """KL(q || p) = -entropy(q) - E_q log p, in nats; least at mean 0 and variances 1 - rho^2."""
         expected = self.log_prob(q.mu) - 0.5 * (2 * q.log_sigma).exp().sum(-1) / (1 - self.rho**2)
         return -q.entropy() - expected
 
@@ -150,26 +154,26 @@ class BimodalMixture:
             raise ValueError(f"sigma must be positive and weight in (0, 1), got {self.sigma} and {self.weight}")
 
     def log_prob(self, z: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
-        """log p(z) in nats; weight is the share of the left mode."""
+        """log (weight N(z; left, sigma^2 I) + (1 - weight) N(z; right, sigma^2 I)) in nats."""
         center = z.new_tensor([self.separation, 0.0])
         spread = torch.full_like(z, log(self.sigma))
         left = log(self.weight) + Normal(-center.expand_as(z), spread).log_prob(z)
         right = log(1 - self.weight) + Normal(center.expand_as(z), spread).log_prob(z)
         return torch.logaddexp(left, right)
 
-    def grid(self, reach: float = 10.0, step: float = 0.02) -> tuple[Float[Tensor, "points 2"], float]:
+    def grid(self, *, reach: float = 10.0, step: float = 0.02) -> tuple[Float[Tensor, "points 2"], float]:
         """Points of a square of half-width `reach` and the area that each stands for."""
         axis = torch.arange(-reach, reach, step, dtype=torch.float64)
         return torch.cartesian_prod(axis, axis), step**2
 
     def kl_from(self, q: Normal) -> float:
-        """KL(q || p) in nats for one q over the plane: what variational inference minimizes; it seeks a mode."""
+        """KL(q || p) = E_q[log q - log p] in nats for one q: what variational inference minimizes; it seeks a mode."""
         z, area = self.grid()
         log_q = q.log_prob(z)
         return (log_q.exp() * (log_q - self.log_prob(z))).sum().item() * area
 
     def kl_to(self, q: Normal) -> float:
-        """KL(p || q) in nats for one q over the plane: it covers the mass."""
+        """KL(p || q) = E_p[log p - log q] in nats for one q over the plane: it covers the mass."""
         z, area = self.grid()
         log_p = self.log_prob(z)
         return (log_p.exp() * (log_p - q.log_prob(z))).sum().item() * area
@@ -189,11 +193,11 @@ class DiscreteJoint:
             raise ValueError(f"a joint table is nonnegative and sums to 1; this one sums to {self.table.sum():.6g}")
 
     def evidence(self, x: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """log p(x) in nats, a sum over z (eq-vae-evidence)."""
+        """log p(x) = log of the sum of p(z, x) over z, in nats (eq-vae-evidence)."""
         return self.table.sum(0)[x].log()
 
     def posterior(self, x: Int[Tensor, " batch"]) -> Categorical:
-        """p(z | x), by Bayes' rule (eq-prerequisites-bayes)."""
+        """p(z | x) = p(z, x) / p(x), by Bayes' rule (eq-prerequisites-bayes)."""
         return Categorical(self.table[:, x].T.log())
 
     def elbo(self, x: Int[Tensor, " batch"], q: Categorical) -> Float[Tensor, " batch"]:

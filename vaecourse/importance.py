@@ -45,7 +45,7 @@ def log_weights(
 
 
 def log_mean(log_w: Float[Tensor, "draws *batch"]) -> Float[Tensor, "*batch"]:
-    """log of the mean of w over the draws, in nats; in expectation at most log E w, and nearer with more draws."""
+    """log (1/K) sum w over K draws, in nats: at most log E w = log p(x) on average, nearer with more (eq-elbo-importance)."""
     return log_w.logsumexp(0) - log(len(log_w))
 
 

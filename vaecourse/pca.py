@@ -54,7 +54,7 @@ class PCA:
 
     @property
     def error_by_rank(self) -> Float[Tensor, " directions_and_one"]:
-        """The least mean error of any linear code with k = 0, 1, ... components: the sum of the variances that it drops.
+        """The sum of variances k + 1, k + 2, ...: the least mean error of any linear code with k = 0, 1, ... components.
 
         For a basis by `eigen` or `svd`, on the data it was fitted to. Equation eq-pca-dropped; Eckart and Young (1936).
         """
@@ -62,7 +62,7 @@ class PCA:
 
     @property
     def explained(self) -> Float[Tensor, " directions"]:
-        """The share of the variance that the first 1, 2, ... components keep."""
+        """The share of the variance that the first 1, 2, ... components keep, sum of the first k over the sum of all."""
         return self.variances.cumsum(0) / self.variances.sum()
 
 
@@ -101,8 +101,8 @@ def eigen(x: Float[Tensor, "n pixels"], components: int) -> PCA:
 def svd(x: Float[Tensor, "n pixels"], components: int) -> PCA:
     """Principal components by singular values: centered X = V S U' (eq-pca-svd).
 
-    Variances are S^2 / N. Twice as many correct digits as by the covariance,
-    whose eigenvalues square the singular values. The same errors as `eigen`.
+    Variances are S^2 / N. Twice as many correct digits as by the covariance, whose eigenvalues square the singular values.
+    Raises ValueError or TypeError for data that are not finite rows of floats, or too many components.
     """
     m, centered = _centered(x, components)
     _, S, Uh = torch.linalg.svd(centered, full_matrices=False)
@@ -113,6 +113,7 @@ def randomized(
     x: Float[Tensor, "n pixels"],
     components: int,
     generator: Generator | None = None,
+    *,
     oversampling: int = 10,
     passes: int = 4,
 ) -> PCA:
@@ -120,6 +121,7 @@ def randomized(
 
     Time N pixels (components + oversampling) a pass; `variances` has only the directions found. Each pass multiplies a
     direction by its variance once more, so that the small ones vanish. Halko, Martinsson and Tropp (2011), algorithm 4.4.
+    Raises ValueError or TypeError for data that are not finite rows of floats, or too many components.
     """
     m, centered = _centered(x, components)
     directions = min(components + oversampling, *x.shape)
@@ -134,8 +136,9 @@ def randomized(
 def em_step(model: ProbabilisticPCA, x: Float[Tensor, "n pixels"]) -> ProbabilisticPCA:
     """One step of expectation-maximization for probabilistic PCA; the log-evidence of the data never falls.
 
-    E: with M = c I + W'W, E[z] = M^-1 W'(x - m) and E[zz'] = c M^-1 + E[z]E[z]'. M: the W and c that maximize the expected
-    log-joint. Equation eq-pca-em; Tipping and Bishop (1999).
+    E: with M = c I + W'W, E[z] = M^-1 W'(x - m) and E[zz'] = c M^-1 + E[z]E[z]'. M, the W and c that maximize the expected
+    log-joint: W = (sum (x - m) E[z]') (sum E[zz'])^-1, and c is the mean of |x - m|^2 - 2 E[z]'W'(x - m) + tr(E[zz'] W'W), an
+    entry of x. Equation eq-pca-em; Tipping and Bishop (1999).
     """
     m, W, c = x.mean(0), model.W, model.c
     centered, identity = x - m, torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
@@ -162,7 +165,7 @@ def shares(n: int, generator: Generator | None = None) -> tuple[Float[Tensor, "n
     return latent @ loadings + own * normal((n, 8), loadings, generator), names
 
 
-def spiral(n: int, noise: float = 0.02, generator: Generator | None = None) -> Float[Tensor, "n 2"]:
+def spiral(n: int, generator: Generator | None = None, *, noise: float = 0.02) -> Float[Tensor, "n 2"]:
     """Curved data: points of one dimension, along one turn and a half, in a plane that no line through them fits."""
     t = uniform((n, 1), torch.zeros(1), generator) * 3 * torch.pi
     curve = torch.cat([t.cos(), t.sin()], -1) * (0.3 + t / 10)

@@ -50,7 +50,7 @@ def q_and_adam() -> tuple[Normal, torch.optim.Adam]:
 
 
 def by_estimator(estimator) -> float:
-    """A step with one of `gradients`' estimators, whose gradient is put in place by hand."""
+    """A step with an estimator of `gradients` or `fvi`, whose gradient is put in place by hand."""
     q, adam = q_and_adam()
     generator = torch.Generator().manual_seed(0)
 
@@ -58,19 +58,6 @@ def by_estimator(estimator) -> float:
         z = q.sample(generator, shape=(DRAWS,)).detach()
         gradient = estimator(q, log_joint, z).gradient.mean(0)
         q.mu.grad, q.log_sigma.grad = -gradient[..., 0], -gradient[..., 1]
-        adam.step()
-
-    return block(step)
-
-
-def by_loss(loss: Callable) -> float:
-    """A step with a loss of `fvi`."""
-    q, adam = q_and_adam()
-    generator = torch.Generator().manual_seed(0)
-
-    def step() -> None:
-        adam.zero_grad()
-        loss(log_joint, q, DRAWS, generator).backward()
         adam.step()
 
     return block(step)
@@ -144,9 +131,9 @@ def main() -> None:
         "score function, bare": lambda: bare("score"),
         "score function, vaecourse": lambda: by_estimator(gradients.reinforce),
         "reparameterized, bare": lambda: bare("path"),
-        "reparameterized, vaecourse": lambda: by_loss(partial(fvi.reparameterized, fvi.exclusive_kl, log_scale=0.0)),
+        "reparameterized, vaecourse": lambda: by_estimator(gradients.reparameterized),
         "renyi, bare": lambda: bare("renyi"),
-        "renyi, vaecourse": lambda: by_loss(partial(fvi.renyi_loss, ALPHA)),
+        "renyi, vaecourse": lambda: by_estimator(partial(fvi.renyi_gradient, alpha=ALPHA)),
     }
     try:
         steps |= pyro_steps()

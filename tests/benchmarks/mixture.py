@@ -53,7 +53,7 @@ def soft(n: int, k: int) -> Tensor:
 
 def ours(x: Tensor, responsibilities: Tensor) -> float:
     model = cavi.GaussianMixture(x, K)
-    return cavi.fit(model, model.start_from(responsibilities), SWEEPS, tolerance=0.0, progress=False).elbo
+    return cavi.fit(model, model.start_from(responsibilities), sweeps=SWEEPS, tolerance=0.0, progress=False).elbo
 
 
 def theirs(x: Tensor, responsibilities: Tensor) -> float:
@@ -87,7 +87,7 @@ def compare(fits: dict[str, Fit], n: int, dim: int) -> list[dict]:
     x, responsibilities = clusters(n, dim, K, seed=0, distance=1.5), soft(n, K)
     same = ours(x, responsibilities) - theirs(x, responsibilities)
     one_sweep = cavi.GaussianMixture(x, K)
-    steps = list(cavi.ascend(one_sweep, one_sweep.start_from(responsibilities), 2, 0.0))
+    steps = list(cavi.ascend(one_sweep, one_sweep.start_from(responsibilities), sweeps=2, tolerance=0.0))
     reference = scikit_learn(x, responsibilities, 2, 1e-12).lower_bounds_
     assert np.allclose([step.elbo - bound for step, bound in zip(steps[1:], reference, strict=True)], same, atol=1e-6 * n)
     times: dict[str, list[float]] = {name: [] for name in fits}

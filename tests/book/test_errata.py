@@ -6,6 +6,7 @@ list of references: each entry leads somewhere, and each citation has its entry.
 
 import re
 from collections import Counter
+from functools import partial
 from itertools import permutations
 from math import e, exp, isclose, log, pi, sqrt
 from pathlib import Path
@@ -448,8 +449,8 @@ def test_no_17_where_the_posterior_is_gaussian_no_dial_moves_its_gaussian_fit():
     log_p = torch.from_numpy(stats.norm.logpdf(z[:, 0].numpy(), 0.8, 0.3))
     start = Normal(torch.tensor([0.5]), torch.tensor([-0.8]))
     for alpha, beta in ((1.0, 0.0), (0.5, 1.5), (2.0, -0.5)):
-        divergence = lambda q, a=alpha, b=beta: fvi.alpha_beta_divergence(a, b, q.log_prob(z), log_p, log(0.01))  # noqa: E731
-        q = fvi.fit_exactly(divergence, start)
+        by_dials = partial(fvi.alpha_beta_divergence, log_p=log_p, log_measure=log(0.01), alpha=alpha, beta=beta)
+        q = fvi.fit_exactly(lambda q, far=by_dials: far(q.log_prob(z)), start)
         assert (q.mu.item(), q.log_sigma.exp().item()) == pytest.approx((0.8, 0.3), abs=1e-4)
     stored = results.load("fvi.outliers")
     for seed in range(5):

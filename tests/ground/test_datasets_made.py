@@ -257,7 +257,7 @@ def test_each_image_is_the_one_its_factors_say():
 
 @pytest.mark.parametrize("color", [False, True])
 def test_an_image_is_found_by_its_factors(color):
-    data = sprites(8, color, scales=2, orientations=2, positions=3, colors=3)
+    data = sprites(8, color=color, scales=2, orientations=2, positions=3, colors=3)
     assert torch.equal(data.index(data.factors), torch.arange(len(data.factors)))
     rows = torch.tensor([[3, 17], [40, 5]])
     assert torch.equal(data.at(data.factors[rows]), data.images[rows])
@@ -385,23 +385,23 @@ def test_bad_textures_are_refused():
 @pytest.mark.parametrize("neighbors", [2, 10])
 def test_the_dimension_of_a_flat_set_in_a_space_of_thirty_is_found(dimension, neighbors):
     flat = torch.randn(4000, dimension, generator=seeded()) @ torch.randn(dimension, 30, generator=seeded(1))
-    assert intrinsic_dimension(flat, neighbors) == pytest.approx(dimension, rel=0.08)
+    assert intrinsic_dimension(flat, neighbors=neighbors) == pytest.approx(dimension, rel=0.08)
 
 
 def test_the_dimension_of_curved_sets_is_found():
     roll, _ = make_swiss_roll(4000, random_state=0)
     assert intrinsic_dimension(torch.from_numpy(roll).float()) == pytest.approx(2, rel=0.08)
     sphere = torch.randn(4000, 4, generator=seeded())
-    assert intrinsic_dimension(sphere / sphere.norm(dim=1, keepdim=True), 5) == pytest.approx(3, rel=0.08)
+    assert intrinsic_dimension(sphere / sphere.norm(dim=1, keepdim=True), neighbors=5) == pytest.approx(3, rel=0.08)
 
 
 def test_two_neighbors_make_it_two_nn_by_scikit_learns_neighbors():
     x = torch.rand(700, 6, generator=seeded(), dtype=torch.float64)
     distances, _ = NearestNeighbors(n_neighbors=3).fit(x.numpy()).kneighbors()
     two_nn = 1 / np.log(distances[:, 1] / distances[:, 0]).mean()
-    assert intrinsic_dimension(x, 2) == pytest.approx(two_nn, rel=1e-9)
+    assert intrinsic_dimension(x, neighbors=2) == pytest.approx(two_nn, rel=1e-9)
     mle = 1 / np.mean([np.log(d[4] / d[:4]).mean() for d in NearestNeighbors(n_neighbors=5).fit(x.numpy()).kneighbors()[0]])
-    assert intrinsic_dimension(x, 5) == pytest.approx(mle, rel=1e-9)
+    assert intrinsic_dimension(x, neighbors=5) == pytest.approx(mle, rel=1e-9)
 
 
 def test_textures_are_of_high_dimension_and_sprites_of_low():
@@ -422,4 +422,4 @@ def test_what_says_nothing_about_a_dimension_is_refused():
         (x * float("nan"), 2, "not finite"),
     ]:
         with pytest.raises(ValueError, match=problem):
-            intrinsic_dimension(points, neighbors)
+            intrinsic_dimension(points, neighbors=neighbors)

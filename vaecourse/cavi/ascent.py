@@ -84,11 +84,11 @@ def _culprit(model: Model[Q], q: Q, number: int) -> BoundFell:
     return BoundFell(number, factor, start, after)
 
 
-def ascend(model: Model[Q], q: Q, sweeps: int = 1000, tolerance: float = 1e-6) -> Iterator[Step[Q]]:
+def ascend(model: Model[Q], q: Q, *, sweeps: int = 1000, tolerance: float = 1e-6) -> Iterator[Step[Q]]:
     """Coordinate ascent from q: yields the start and the state after each sweep.
 
     It ends when a sweep gains `tolerance` nats or less, or after `sweeps` of them. What it ends at is a local optimum. Raises
-    BoundFell where the ELBO falls, ValueError where it is not a number.
+    BoundFell where the ELBO falls, ValueError where it is not a number, and for negative sweeps or tolerance.
     """
     if sweeps < 0 or tolerance < 0:
         raise ValueError(f"sweeps and tolerance must not be negative, got {sweeps} and {tolerance}")
@@ -108,11 +108,14 @@ def ascend(model: Model[Q], q: Q, sweeps: int = 1000, tolerance: float = 1e-6) -
             return
 
 
-def fit(model: Model[Q], q: Q, sweeps: int = 1000, tolerance: float = 1e-6, progress: bool = True) -> Fit[Q]:
-    """Coordinate ascent from q to its end (see `ascend`), with a progress bar that shows the ELBO."""
+def fit(model: Model[Q], q: Q, *, sweeps: int = 1000, tolerance: float = 1e-6, progress: bool = True) -> Fit[Q]:
+    """Coordinate ascent from q to its end (see `ascend`), with a progress bar that shows the ELBO.
+
+    Raises BoundFell where the ELBO falls, ValueError where it is not a number, and for negative sweeps or tolerance.
+    """
     started, elbos = time.perf_counter(), []
     with tqdm(total=sweeps, disable=not progress, unit="sweep", mininterval=0.5) as bar:
-        for step in ascend(model, q, sweeps, tolerance):
+        for step in ascend(model, q, sweeps=sweeps, tolerance=tolerance):
             elbos.append(step.elbo)
             bar.set_postfix_str(f"ELBO {step.elbo:.6g} nats", refresh=False)
             bar.update(int(step.sweep > 0))

@@ -13,7 +13,7 @@ from math import log, pi
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, einsum
 
 
 def _check(m: Tensor, beta: Tensor, nu: Tensor, least_nu: int) -> None:
@@ -88,9 +88,10 @@ class NormalWishart:
         return torch.triu_indices(self.dim, self.dim, device=self.m.device)
 
     def updated(self, statistics: Float[Tensor, "k features"], center: Float[Tensor, " dim"]) -> "NormalWishart":
-        """The posterior of k components, given the sums of their points' features (eq-cavi-mixture-update).
+        """The posterior of k components, given their points' sums of features, N, sum x, sum x x' (eq-cavi-mixture-update).
 
-        Bishop (2006), equations 10.60 to 10.63.
+        beta = beta_0 + N, nu = nu_0 + N, m = (beta_0 m_0 + sum x) / beta, and
+        W^-1 = W_0^-1 + sum x x' + beta_0 m_0 m_0' - beta m m', all about the center. Bishop (2006), equations 10.60 to 10.63.
         """
         dim, (i, j) = self.dim, self._pairs
         N, first = statistics[:, 0], statistics[:, 1 : 1 + dim]
@@ -98,8 +99,8 @@ class NormalWishart:
         second[:, i, j] = second[:, j, i] = statistics[:, 1 + dim :]
         m_0, beta = self.m - center, self.beta + N
         m = (self.beta[:, None] * m_0 + first) / beta[:, None]
-        outer = self.beta[:, None, None] * m_0[:, :, None] * m_0[:, None] - beta[:, None, None] * m[:, :, None] * m[:, None]
-        return NormalWishart(m + center, beta, self.nu + N, self.W_inverse + second + outer)
+        shift = einsum("k,ki,kj->kij", self.beta, m_0, m_0) - einsum("k,ki,kj->kij", beta, m, m)
+        return NormalWishart(m + center, beta, self.nu + N, self.W_inverse + second + shift)
 
     @cached_property
     def _factor(self) -> Float[Tensor, "k dim dim"]:
@@ -126,7 +127,7 @@ class NormalWishart:
 
     @cached_property
     def expected_log_det(self) -> Float[Tensor, " k"]:
-        """E[log |Lambda|]. Bishop (2006), equation 10.65."""
+        """E[log |Lambda|] = sum digamma((nu + 1 - i) / 2) + dim log 2 + log |W|. Bishop (2006), equation 10.65."""
         return torch.digamma(self._halves()).sum(-1) + self.dim * log(2) + self._log_det_W
 
     def theta(self, center: Float[Tensor, " dim"]) -> Float[Tensor, "k features"]:
@@ -136,16 +137,20 @@ class NormalWishart:
         """
         i, j = self._pairs
         m, precision = self.m - center, self.nu[:, None, None] * self.W
-        linear = (precision @ m[..., None])[..., 0]
+        linear = einsum("kij,kj->ki", precision, m)
         constant = 0.5 * (self.expected_log_det - self.dim * log(2 * pi) - self.dim / self.beta - (linear * m).sum(-1))
         quadratic = -precision[:, i, j] * torch.where(i == j, 0.5, 1.0)
         return torch.cat([constant[:, None], linear, quadratic], 1)
 
     def kl(self, other: "NormalWishart") -> Float[Tensor, " k"]:
-        """KL(self || other) in nats, for each component."""
+        """KL(self || other) in nats, for each component: that of mu given Lambda, on average, and that of Lambda.
+
+        1/2 (dim (beta_0 / beta - 1 - log(beta_0 / beta)) + beta_0 nu (m - m_0)' W (m - m_0)), and log Z_0 - log Z +
+        1/2 ((nu - nu_0) E[log |Lambda|] + nu (tr(W_0^-1 W) - dim)), Z the Wishart's normalizer.
+        """
         dim, nu_0 = self.dim, other.nu
         error = self.m - other.m
-        distance = other.beta * self.nu * (error[:, None] @ self.W @ error[..., None])[:, 0, 0]
+        distance = other.beta * self.nu * einsum("ki,kij,kj->k", error, self.W, error)
         of_mu = 0.5 * (dim * (other.beta / self.beta - 1 + (self.beta / other.beta).log()) + distance)
         trace = (other.W_inverse * self.W).sum((-2, -1))
         of_Lambda = other._log_normalizer - self._log_normalizer
@@ -159,7 +164,11 @@ class NormalWishart:
         return 0.5 * self.nu * (self._log_det_W + self.dim * log(2)) + gammas
 
     def log_predictive(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n k"]:
-        """log of each component's density of a new point: a Student t (eq-cavi-predictive). Bishop (2006), equation 10.81."""
+        """log of each component's density of a new point, in nats: a Student t about m (eq-cavi-predictive).
+
+        Of nu + 1 - dim degrees of freedom and scale matrix W^-1 (1 + beta) / (beta (nu + 1 - dim)). Bishop (2006), equation
+        10.81.
+        """
         dof = self.nu + 1 - self.dim
         widening = (1 + self.beta) / (self.beta * dof)
         standardized = torch.linalg.solve_triangular(self._factor, (x - self.m[:, None]).mT, upper=False)
@@ -211,7 +220,11 @@ class NormalGamma:
         torch.mul(x, x, out=out[1 + dim :])
 
     def updated(self, statistics: Float[Tensor, "k features"], center: Float[Tensor, " dim"]) -> "NormalGamma":
-        """The posterior of k components, given the sums of their points' features (eq-cavi-mixture-update)."""
+        """The posterior of k components, given their points' sums of features, N, sum x, sum x^2 (eq-cavi-mixture-update).
+
+        beta = beta_0 + N, nu = nu_0 + N, m = (beta_0 m_0 + sum x) / beta, s = s_0 + sum x^2 + beta_0 m_0^2 - beta m^2, all
+        about the center.
+        """
         N, first, second = statistics.split([1, self.dim, self.dim], 1)
         m_0, beta = self.m - center, self.beta[:, None] + N
         m = (self.beta[:, None] * m_0 + first) / beta
@@ -228,13 +241,20 @@ class NormalGamma:
         return torch.digamma(0.5 * self.nu)[:, None] - (0.5 * self.s).log()
 
     def theta(self, center: Float[Tensor, " dim"]) -> Float[Tensor, "k features"]:
-        """E[log N(x; mu, 1 / tau)] = theta . t(x - center), in nats (eq-cavi-mixture-responsibilities)."""
+        """E[log N(x; mu, 1 / tau)] = theta . t(x - center), in nats (eq-cavi-mixture-responsibilities).
+
+        tau (x - mu)^2 is 1 / beta + E[tau] (x - m)^2 on average, E[tau] = nu / s.
+        """
         m, tau = self.m - center, self.nu[:, None] / self.s
         constant = 0.5 * (self._expected_log_tau - log(2 * pi) - 1 / self.beta[:, None] - tau * m**2).sum(-1)
         return torch.cat([constant[:, None], tau * m, -0.5 * tau], 1)
 
     def kl(self, other: "NormalGamma") -> Float[Tensor, " k"]:
-        """KL(self || other) in nats, for each component."""
+        """KL(self || other) in nats, for each component: of each mu_i given tau_i, on average, and of each tau_i, added up.
+
+        1/2 (r - 1 - log r + beta_0 E[tau] (m - m_0)^2), r = beta_0 / beta; and, with a = nu / 2,
+        (a - a_0) digamma(a) - log Gamma(a) + log Gamma(a_0) + a_0 log(s / s_0) + a (s_0 / s - 1).
+        """
         ratio, tau = (other.beta / self.beta)[:, None], self.nu[:, None] / self.s
         of_mu = 0.5 * (ratio - 1 - ratio.log() + other.beta[:, None] * tau * (self.m - other.m) ** 2)
         a, a_0 = 0.5 * self.nu[:, None], 0.5 * other.nu[:, None]
@@ -243,7 +263,10 @@ class NormalGamma:
         return (of_mu + of_tau).sum(-1)
 
     def log_predictive(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n k"]:
-        """log of each component's density of a new point: a product of Student t (eq-cavi-predictive)."""
+        """log of each component's density of a new point, in nats: a product of Student t about m (eq-cavi-predictive).
+
+        Each of nu degrees of freedom and squared scale s (1 + beta) / (beta nu).
+        """
         scale = self.s * ((1 + self.beta) / (self.beta * self.nu))[:, None]
         return _student((x[:, None] - self.m) ** 2 / scale, 0.5 * scale.log(), self.nu[:, None], 1).sum(-1)
 

@@ -76,7 +76,10 @@ class MeanAndPrecision:
 
     @property
     def posterior(self) -> ExactMeanPrecision:
-        """The exact posterior (eq-cavi-normal-gamma-posterior)."""
+        """lambda = lambda_0 + n, m = (lambda_0 mu_0 + sum x) / lambda, a = a_0 + n / 2 (eq-cavi-normal-gamma-posterior).
+
+        And b = b_0 + 1/2 (sum (x - mean)^2 + lambda_0 n / (lambda_0 + n) (mean - mu_0)^2): exact.
+        """
         mu_0, lambda_0, a_0, b_0 = self.prior.m, self.prior.precision_scale, self.prior.a, self.prior.b
         n, mean = len(self.x), self.x.mean()
         surprise = lambda_0 * n / (lambda_0 + n) * (mean - mu_0) ** 2
@@ -85,7 +88,10 @@ class MeanAndPrecision:
 
     @property
     def evidence(self) -> Float[Tensor, ""]:
-        """log p(x) in nats: the ratio of the posterior's and the prior's normalizers (eq-cavi-normal-gamma-evidence)."""
+        """log p(x) in nats: the ratio of the posterior's and the prior's normalizers (eq-cavi-normal-gamma-evidence).
+
+        log Gamma(a) - log Gamma(a_0) + a_0 log b_0 - a log b + 1/2 (log lambda_0 - log lambda - n log 2 pi).
+        """
         p, q = self.prior, self.posterior
         gammas = torch.lgamma(q.a) - torch.lgamma(p.a) + p.a * p.b.log() - q.a * q.b.log()
         return gammas + 0.5 * (p.precision_scale.log() - q.precision_scale.log() - len(self.x) * log(2 * pi))
@@ -100,7 +106,10 @@ class MeanAndPrecision:
         return self.update_mean, self.update_precision
 
     def update_mean(self, q: FactorizedMeanPrecision) -> FactorizedMeanPrecision:
-        """q(mu) given E[tau] (eq-cavi-normal-gamma-mean). Bishop (2006), equations 10.26 and 10.27."""
+        """q(mu) = N((lambda_0 mu_0 + sum x) / (lambda_0 + n), 1 / ((lambda_0 + n) E[tau])) (eq-cavi-normal-gamma-mean).
+
+        E[tau] = a / b. Bishop (2006), equations 10.26 and 10.27.
+        """
         lambda_0, n = self.prior.precision_scale, len(self.x)
         m = (lambda_0 * self.prior.m + self.x.sum()) / (lambda_0 + n)
         return FactorizedMeanPrecision(m, (lambda_0 + n) * q.a / q.b, q.a, q.b)
@@ -112,15 +121,16 @@ class MeanAndPrecision:
         return errors + (len(self.x) + lambda_0) / q.l
 
     def update_precision(self, q: FactorizedMeanPrecision) -> FactorizedMeanPrecision:
-        """q(tau) given q(mu) (eq-cavi-normal-gamma-precision). Bishop (2006), equations 10.29 and 10.30.
+        """q(tau) = Gamma(a_0 + (n + 1) / 2, b_0 + E[sum (x - mu)^2 + lambda_0 (mu - mu_0)^2] / 2).
 
-        The shape gains (n + 1) / 2 and not n / 2: mu's prior depends on tau as a data point does.
+        Equation eq-cavi-normal-gamma-precision; Bishop (2006), equations 10.29 and 10.30. The shape gains (n + 1) / 2 and not n
+        / 2: mu's prior depends on tau as a data point does.
         """
         a = self.prior.a + (len(self.x) + 1) / 2
         return FactorizedMeanPrecision(q.m, q.l, a, self.prior.b + 0.5 * self._expected_squares(q))
 
     def elbo(self, q: FactorizedMeanPrecision) -> Float[Tensor, ""]:
-        """E[log p(x, mu, tau)] + entropy in nats (eq-cavi-elbo)."""
+        """E_q[log p(x, mu, tau)] + entropy of q, in nats (eq-cavi-elbo)."""
         n, p = len(self.x), self.prior
         tau, log_tau = q.a / q.b, torch.digamma(q.a) - q.b.log()
         of_normals = 0.5 * ((n + 1) * (log_tau - log(2 * pi)) + p.precision_scale.log() - tau * self._expected_squares(q))

@@ -22,7 +22,7 @@ class StochasticStep:
     size: float
 
 
-def step_size(step: int, tau: float, kappa: float) -> float:
+def step_size(step: int, *, tau: float, kappa: float) -> float:
     """rho_t = (t + tau)^-kappa, t = 1, 2, ... (eq-cavi-step-size). Hoffman et al. (2013).
 
     Raises ValueError unless tau >= 0 and 1/2 < kappa <= 1: then the sum of rho_t diverges and the sum of its squares
@@ -38,16 +38,18 @@ def stochastic(
     q: MixturePosterior,
     steps: int,
     batch_size: int,
+    generator: Generator | None = None,
+    *,
     tau: float = 1.0,
     kappa: float = 0.7,
-    generator: Generator | None = None,
 ) -> Iterator[StochasticStep]:
-    """Natural-gradient steps on minibatches: yields after each (eq-cavi-natural-gradient).
+    """Natural-gradient steps on minibatches, sums <- (1 - rho) sums + rho N / M batch's sums: yields after each.
 
-    A step finds the batch's q(z), scales its sums of features to the whole data, and moves a share rho_t of the way there.
-    The sums plus the prior are q's natural parameters, and the way is the natural gradient; with all data in the batch and
-    rho = 1 the step is a sweep of coordinate ascent. Hoffman et al. (2013). Batches come from shuffled passes over the
-    data. Raises ValueError for a batch_size outside 1 to n. Nothing waits for the device, if the generator is there.
+    Equation eq-cavi-natural-gradient. A step finds the batch's q(z), scales its sums of features to the whole data, and moves a
+    share rho_t of the way there. The sums plus the prior are q's natural parameters, and the way is the natural gradient; with
+    all data in the batch and rho = 1 the step is a sweep of coordinate ascent. Hoffman et al. (2013). Batches come from
+    shuffled passes over the data. Raises ValueError for a batch_size outside 1 to n. Nothing waits for the device, if the
+    generator is there.
     """
     if not 1 <= batch_size <= model.n:
         raise ValueError(f"batch_size must lie between 1 and the {model.n} data points, got {batch_size}")
@@ -58,7 +60,7 @@ def stochastic(
             fresh = torch.randperm(model.n, generator=generator, device=device if generator is None else generator.device)
             order = torch.cat([order, fresh.to(device)])
         batch, order = order[:batch_size], order[batch_size:]
-        rho = step_size(step, tau, kappa)
+        rho = step_size(step, tau=tau, kappa=kappa)
         seen = model.assign(q, batch)
         scale = model.n / batch_size
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from vaecourse.cavi.components import Components, NormalWishart
-from vaecourse.randomness import uniform
+from vaecourse.randomness import indices, uniform
 
 BLOCK = 2**19  # numbers held at once in a pass over the data: what fits a processor's cache
 BLOCK_ON_GPU = 2**26
@@ -62,7 +62,10 @@ class MixturePosterior:
         return (self.theta @ features).softmax(0).T
 
     def log_predictive(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
-        """log p(x_new | data) under q, in nats: a mixture of Student t (eq-cavi-predictive). Bishop (2006), equation 10.81."""
+        """log p(x_new | data) under q, in nats: sum of E[pi_k] times component k's Student t (eq-cavi-predictive).
+
+        Bishop (2006), equation 10.81.
+        """
         return (self.weights.log() + self.components.log_predictive(x.double())).logsumexp(-1)
 
 
@@ -75,7 +78,7 @@ class GaussianMixture:
     data that are empty, not finite or not rows, for k < 1, alpha_0 <= 0, or a prior of another dimension.
     """
 
-    def __init__(self, x: Float[Tensor, "n dim"], k: int, prior: Components | None = None, alpha_0: float | None = None):
+    def __init__(self, x: Float[Tensor, "n dim"], k: int, prior: Components | None = None, *, alpha_0: float | None = None):
         if x.ndim != 2 or not x.numel():
             raise ValueError(f"the data must be rows, (n, dim), and not empty; got {tuple(x.shape)}. One dimension: x[:, None]")
         if not x.isfinite().all():
@@ -114,7 +117,10 @@ class GaussianMixture:
     # Starts
 
     def posterior(self, statistics: Float[Tensor, "k features"], entropy: Float[Tensor, ""]) -> MixturePosterior:
-        """The best q(pi, mu, Lambda) for a q(z) with these sums of features and this entropy (eq-cavi-mixture-update)."""
+        """The best q(pi, mu, Lambda) for a q(z) with these sums of features and this entropy (eq-cavi-mixture-update).
+
+        alpha_k = alpha_0 + N_k, and each component's posterior given its own sums.
+        """
         alpha = self.alpha_0 + statistics[:, 0]
         return MixturePosterior(alpha, self.prior.updated(statistics, self.center), self.center, statistics, entropy)
 
@@ -161,7 +167,10 @@ class GaussianMixture:
         return MixturePosterior(q.alpha, q.components, q.center, statistics, entropy)
 
     def update_parameters(self, q: MixturePosterior) -> MixturePosterior:
-        """q(pi, mu, Lambda) given q(z) (eq-cavi-mixture-update). Bishop (2006), equations 10.57 to 10.63."""
+        """q(pi, mu, Lambda) given q(z): alpha_k = alpha_0 + N_k, and the rest (eq-cavi-mixture-update).
+
+        Bishop (2006), equations 10.57 to 10.63.
+        """
         return self.posterior(q.statistics, q.entropy)
 
     def updates(self) -> tuple[Callable[[MixturePosterior], MixturePosterior], ...]:
@@ -185,12 +194,11 @@ class GaussianMixture:
 
 def random_points(x: Float[Tensor, "n dim"], k: int, generator: Generator | None = None) -> Float[Tensor, "k dim"]:
     """k points of the data, each drawn alike and with replacement: centers to start at."""
-    draws = uniform((k,), x, generator, batch_axis=None)
-    return x[(draws * len(x)).long()]
+    return x[indices(len(x), (k,), x, generator, batch_axis=None)]
 
 
 def spread_points(x: Float[Tensor, "n dim"], k: int, generator: Generator | None = None) -> Float[Tensor, "k dim"]:
-    """k points of the data that lie apart: a draw's probabilities are the squared distances to the nearest drawn before.
+    """k points of the data that lie apart: x_n is next with probability proportional to min_j |x_n - c_j|^2, c_j those before.
 
     Equation eq-cavi-spread-points; Arthur and Vassilvitskii (2007), "k-means++". Where there are fewer different points than k,
     the rest is drawn alike.

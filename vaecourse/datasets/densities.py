@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from vaecourse.randomness import normal, uniform
+from vaecourse.randomness import indices, normal, uniform
 
 
 def _checked(n: int) -> int:
@@ -25,11 +25,6 @@ def _plane(x: Tensor) -> Tensor:
     if x.shape[-1:] != (2,):
         raise ValueError(f"points of the plane are rows of two coordinates, shape (..., 2); got {tuple(x.shape)}")
     return x
-
-
-def _choice(n: int, options: int, generator: Generator | None) -> Tensor:
-    """One of `options`, all equally likely, n times."""
-    return (uniform((n,), torch.empty(0), generator) * options).long()
 
 
 @dataclass(frozen=True)
@@ -55,12 +50,15 @@ class GaussianGrid:
         return torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
 
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n 2"]:
-        """Draw n points."""
-        mode = _choice(_checked(n), self.side**2, generator)
+        """Draw n points. Raises ValueError for n < 1."""
+        mode = indices(self.side**2, (_checked(n),), torch.empty(0), generator)
         return self.centers[mode] + self.sigma * normal((n, 2), self.centers, generator)
 
     def log_prob(self, x: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
-        """log p(x) in nats. A square grid of round Gaussians is a product: each coordinate is a mixture of `side` of them."""
+        """log p(x) in nats, the log of the mean of N(x; center, sigma^2 I) over the centers.
+
+        A square grid of round Gaussians is a product: each coordinate is a mixture of `side` of them.
+        """
         distance = (_plane(x)[..., None] - self._axis(x)) / self.sigma
         return (torch.logsumexp(-0.5 * distance**2, -1) - log(self.side * self.sigma) - 0.5 * log(2 * pi)).sum(-1)
 
@@ -77,8 +75,8 @@ class Rings:
             raise ValueError(f"radii must be nonnegative and sigma positive, got {self.radii} and {self.sigma}")
 
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n 2"]:
-        """Draw n points."""
-        r = torch.tensor(self.radii)[_choice(_checked(n), len(self.radii), generator)]
+        """Draw n points. Raises ValueError for n < 1."""
+        r = torch.tensor(self.radii)[indices(len(self.radii), (_checked(n),), torch.empty(0), generator)]
         angle = 2 * pi * uniform((n,), r, generator)
         return torch.stack([r * angle.cos(), r * angle.sin()], -1) + self.sigma * normal((n, 2), r, generator)
 
@@ -122,13 +120,16 @@ class TwoMoons:
         return torch.stack([torch.stack([cos, sin], -1), torch.stack([1 - cos, 0.5 - sin], -1)], -2)
 
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n 2"]:
-        """Draw n points."""
-        moon = _choice(_checked(n), 2, generator)
+        """Draw n points. Raises ValueError for n < 1."""
+        moon = indices(2, (_checked(n),), torch.empty(0), generator)
         t = pi * uniform((n,), torch.empty(0), generator)
         return self._arcs(t)[torch.arange(n), moon] + self.sigma * normal((n, 2), t, generator)
 
     def log_prob(self, x: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
-        """log p(x) in nats: the integral over t by Gauss-Legendre quadrature, exact to rounding within 3 of the origin."""
+        """log p(x) in nats, the log of the mean of N(x; moon(t), sigma^2 I) over both moons and t uniform on [0, pi].
+
+        By Gauss-Legendre quadrature, exact to rounding within 3 of the origin.
+        """
         t, log_weights = _legendre(32 + int(8 / self.sigma), x.dtype, x.device)
         squared = ((_plane(x)[..., None, None, :] - self._arcs(t)) ** 2).sum(-1)
         log_density = torch.logsumexp((log_weights[:, None] - squared / (2 * self.sigma**2)).flatten(-2), -1)

@@ -5,13 +5,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def intrinsic_dimension(x: Float[Tensor, "n pixels"], neighbors: int = 2, chunk: int = 500) -> float:
+def intrinsic_dimension(x: Float[Tensor, "n pixels"], *, neighbors: int = 2, chunk: int = 500) -> float:
     """The dimension of the set that the rows of x are drawn from, by maximum likelihood from distances to neighbors.
 
     Where the density is even, the k-th neighbor's distance T_k obeys E[log(T_k / T_j)] averaged over j < k = 1 / dimension;
     here it is averaged over all points, as MacKay and Ghahramani (2005) correct Levina and Bickel (2004, eq. 8). Two neighbors
     make it the TwoNN of Facco et al. (2017). With few points in a high dimension the estimate is too low: none is far inside.
-    Rows that repeat are an error, since their distances say nothing.
+    Raises ValueError for neighbors outside 2 to n - 1, and for rows that repeat, whose distances say nothing.
     """
     if not 2 <= neighbors < len(x):
         raise ValueError(f"neighbors must lie between 2 and {len(x) - 1}, one less than the points; got {neighbors}")

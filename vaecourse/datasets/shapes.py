@@ -45,8 +45,8 @@ class Sprites:
 
 def sprites(
     size: int = 16,
-    color: bool = False,
     *,
+    color: bool = False,
     shapes: int = 3,
     scales: int = 3,
     orientations: int = 6,

@@ -11,7 +11,7 @@ from vaecourse.randomness import normal
 KINDS = ("grain", "waves", "wood")
 
 
-def textures(kind: str, n: int, size: int = 16, seed: int = 0) -> Float[Tensor, "n pixels"]:
+def textures(kind: str, n: int, *, size: int = 16, seed: int = 0) -> Float[Tensor, "n pixels"]:
     """n gray images of a surface, size x size, each another piece of it; over the surface gray levels fill [0, 1] evenly.
 
     - grain: Gaussian noise, smoothed over half a pixel: nearly each pixel is a degree of freedom of its own.

@@ -38,7 +38,7 @@ def linear_code(shared: bool, centered: bool, seed: int, latents: int = 8, steps
     """
     x = datasets.load("digits").train.double()
     basis = pca.svd(x, latents)
-    model = autoencoders.linear(64, latents, shared, seed).double()
+    model = autoencoders.linear(64, latents, shared=shared, seed=seed).double()
     if centered:
         x = x - basis.mean
     for name, parameter in model.named_parameters():

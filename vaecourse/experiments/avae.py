@@ -40,7 +40,7 @@ def sprites_on_textures(
     sprites = datasets.sprites(SIDE, scales=2, orientations=1, positions=5)
     which = torch.randint(len(sprites.images), (n,), generator=noise)
     texture = torch.randint(len(textures), (n,), generator=noise)
-    grounds = [datasets.textures(kind, n, SIDE, seed=10 * seed + i) for i, kind in enumerate(textures)]
+    grounds = [datasets.textures(kind, n, size=SIDE, seed=10 * seed + i) for i, kind in enumerate(textures)]
     ground = torch.stack(grounds)[texture, torch.arange(n)]
     sprite = sprites.images[which]
     kind = torch.tensor([TEXTURES.index(name) for name in textures])[texture]

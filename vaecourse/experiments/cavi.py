@@ -95,7 +95,7 @@ def meet_scikit_learn(data: str, seed: int, sweeps: int = 1000) -> dict:
     noise = torch.rand(len(x), 10, generator=_generator(seed), dtype=torch.float64) ** 8
     responsibilities = noise / noise.sum(1, keepdim=True)
     model = cavi.GaussianMixture(x, 10)
-    fit = cavi.fit(model, model.start_from(responsibilities), sweeps, tolerance=1e-6, progress=False)
+    fit = cavi.fit(model, model.start_from(responsibilities), sweeps=sweeps, tolerance=1e-6, progress=False)
     theirs = scikit_learn(x, responsibilities, sweeps, 1e-6)
     constant = fit.elbos[1 : 1 + theirs.n_iter_] - torch.tensor(theirs.lower_bounds_[: fit.sweeps])
     c = fit.q.components
@@ -206,7 +206,7 @@ def race(target: str, seed: int, moves: int = 4000, warmup: int = 300, chains: i
     generator = _generator(seed + 100)
     start = exact[:2] + 2 * exact[2:] * torch.randn(chains, 2, generator=generator, dtype=torch.float64)
     began = time.perf_counter()
-    _, trace = samplers.hmc(potential, start, 0.5 * exact[2:].min().item(), moves, generator, 5, warmup)
+    _, trace = samplers.hmc(potential, start, 0.5 * exact[2:].min().item(), moves, generator, leaps=5, warmup=warmup)
     a_move = (time.perf_counter() - began) / (warmup + moves)
     draws = torch.arange(1, moves + 1, dtype=torch.float64)[:, None]
     means, squares = (values.mean(1).cumsum(0) / draws for values in (trace.z - exact[:2], (trace.z - exact[:2]) ** 2))
@@ -252,7 +252,7 @@ def run_minibatches(n: int, kappa: float, seed: int, passes: int = 5, batch_size
     steps = passes * n // batch_size
     marks = sorted({max(1, round(steps * share)) for share in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)})
     elbos, seconds, spent, began = [], [], 0.0, time.perf_counter()
-    for step in cavi.stochastic(model, start, steps, batch_size, tau=1.0, kappa=kappa, generator=generator):
+    for step in cavi.stochastic(model, start, steps, batch_size, generator, tau=1.0, kappa=kappa):
         if step.step in marks:
             spent += time.perf_counter() - began
             elbos.append(model.elbo(model.assign(step.q)).item() / n)

@@ -10,6 +10,7 @@ from vaecourse import datasets, elbo
 from vaecourse.distributions import Categorical, Normal
 from vaecourse.exact_models import ConjugateGaussian, DiscreteJoint, ProbabilisticPCA
 from vaecourse.experiments import Experiment
+from vaecourse.importance import log_mean, log_weights
 
 SEEDS = (0, 1, 2)
 
@@ -121,11 +122,10 @@ def estimate(q: str, seed: int, repeats: int = 2000) -> dict:
 
     def log_joint(z: Tensor) -> Tensor:
         mean = torch.cat([z, z**2], -1)
-        prior = Normal(torch.zeros_like(z), torch.zeros_like(z))
-        return prior.log_prob(z) + Normal(mean, torch.full_like(mean, log(0.5))).log_prob(x)
+        return Normal.standard(z).log_prob(z) + Normal(mean, torch.full_like(mean, log(0.5))).log_prob(x)
 
     for k in ks:
-        estimates = elbo.importance_estimate(elbo.log_weights(log_joint, many, k, generator))
+        estimates = log_mean(log_weights(log_joint, many, k, generator))
         means.append(estimates.mean().item())
         deviations.append(estimates.std().item())
     bound = model.elbo(x, model.log_q(exact)).item()
@@ -156,10 +156,10 @@ def compare_bounds(sigma: float, seed: int, points: int = 200) -> dict:
     grid = torch.cartesian_prod(mus, widths.log())
     qs = Normal(grid[:, :1], grid[:, 1:])
     log_q = model.log_q(qs)
-    shares = (log_q + model.log_weights).exp()
+    shares = (log_q + model.log_measure).exp()
     bounds = shares @ log_joint.T + qs.entropy()[:, None]
     best = bounds.argmax(0)
-    q = Normal(qs.mu[best], qs.log_sigma[best])
+    q = qs[best]
     log_likelihood = log_joint - model.log_prior
     reconstruction = (shares[best] * log_likelihood).sum(-1)
     at_mean = Normal(torch.cat([q.mu, q.mu**2], 1), torch.full((points, 2), log(sigma)).double()).log_prob(x)

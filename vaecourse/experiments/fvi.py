@@ -11,10 +11,12 @@ from math import exp, inf, log, log1p, nan, sqrt
 import torch
 from torch import Generator, Tensor
 
-from vaecourse import fvi, training
+from vaecourse import fvi, importance, training
 from vaecourse.distributions import Normal
 from vaecourse.exact_models import BimodalMixture, TiltedGaussian
 from vaecourse.experiments import Experiment
+from vaecourse.gradients import BlackBoxVI, Estimate, Estimator, along
+from vaecourse.importance import LogJoint
 from vaecourse.training import TrainingDiverged
 
 SEEDS = (0, 1, 2)
@@ -26,16 +28,16 @@ def _generator(seed: int) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _by_name(name: str) -> fvi.Generator:
-    """A generator by its name, powers as "power 0.5"."""
+def _by_name(name: str) -> fvi.Divergence:
+    """A divergence by its name, powers as "power 0.5"."""
     known = {f.name: f for f in fvi.ALL}
     return known[name] if name in known else fvi.power(float(name.removeprefix("power ")))
 
 
 def _fit(
-    log_joint: Callable[[Tensor, Tensor], Tensor],
+    log_joint: Callable[[Tensor], LogJoint],
     dim: int,
-    estimator: Callable[..., Tensor],
+    estimator: Estimator,
     draws: int,
     steps: int,
     seed: int,
@@ -45,28 +47,28 @@ def _fit(
 ) -> tuple[Tensor, Tensor, Normal]:
     """Train a mean-field Gaussian: mean and variance averaged over the second half of the steps, and the last q.
 
-    All are NaN, and empty in the results, where the run diverged.
+    log_joint: a batch -> its log p(x, z). All are NaN, and empty in the results, where the run diverged.
     """
-    model = fvi.MeanField(log_joint, dim, estimator, draws, log_sigma)
+    model = BlackBoxVI(Normal(torch.zeros(dim), torch.full((dim,), log_sigma)), log_joint, estimator, draws)
     means, variances = [], []
     data = torch.zeros(1, 1) if data is None else data
     settings = {"batch_size": batch_size, "seed": seed, "optimizer": ADAM, "device": "cpu"}
     try:
         for run in training.train(model, data, steps=steps, **settings):
             if run.step > steps // 2:
-                means.append(model.mu.detach().clone())
-                variances.append((2 * model.log_sigma.detach()).exp())
+                q = model.q.detach()
+                means.append(q.mu.clone())
+                variances.append((2 * q.log_sigma).exp())
     except TrainingDiverged:
         lost = torch.full((dim,), nan)
         return lost, lost, Normal(lost, lost)
-    q = Normal(model.mu.detach(), model.log_sigma.detach())
-    return torch.stack(means).mean(0), torch.stack(variances).mean(0), q
+    return torch.stack(means).mean(0), torch.stack(variances).mean(0), model.q.detach()
 
 
 # Mean field on the tilted Gaussian: the variance, exactly and by draws.
 
 
-def _tilted(z: Tensor, _: Tensor) -> Tensor:
+def _tilted(z: Tensor) -> Tensor:
     """log of the tilted density, less a constant."""
     return -0.5 * ((z**2).sum(-1) - 2 * RHO * z[..., 0] * z[..., 1]) / (1 - RHO**2)
 
@@ -77,8 +79,8 @@ def tilted_variance(estimator: str, alpha: float, draws: int, seed: int, steps: 
     last: the variance after the last step; as variance, a mean over the two coordinates.
     """
     f = fvi.exclusive_kl if alpha == 1 else fvi.power(alpha)
-    chosen = partial(fvi.score_function, f) if estimator == "score function" else partial(fvi.renyi_loss, alpha)
-    _, variance, q = _fit(_tilted, 2, chosen, draws, steps, seed)
+    chosen = partial(fvi.score_function, f) if estimator == "score function" else partial(fvi.renyi_gradient, alpha=alpha)
+    _, variance, q = _fit(lambda _: _tilted, 2, chosen, draws, steps, seed)
     return {
         "exact": fvi.mean_field_variance(alpha, RHO),
         "variance": variance.mean().item(),
@@ -102,10 +104,10 @@ tilted = Experiment(
 # Why the estimators take f with its tilt: the same divergence without it shrinks q.
 
 
-def _without_tilt(f: fvi.Generator, log_joint: Callable, q: Normal, draws: int, generator: Generator) -> Tensor:
-    """L_f along the draws, its scale the mean weight held fixed, and f as it is."""
-    log_w = fvi.log_weights(log_joint, q, draws, generator)
-    return fvi.variational_bound(f, log_w, fvi.log_evidence(log_w))
+def _without_tilt(f: fvi.Divergence, q: Normal, log_joint: LogJoint, z: Tensor) -> Estimate:
+    """-L_f along the draws, its scale the mean weight held fixed, and f as it is."""
+    log_p, log_q = importance.log_densities(log_joint, q, z)
+    return fvi.reparameterized(f, q, log_joint, z, log_scale=importance.log_mean(log_p - log_q))
 
 
 def tilt_variance(divergence: str, tilt: bool, seed: int, draws: int = 100, steps: int = 2000) -> dict:
@@ -116,7 +118,8 @@ def tilt_variance(divergence: str, tilt: bool, seed: int, draws: int = 100, step
     log_p = TiltedGaussian(RHO).log_prob(z)
     wide = Normal(torch.zeros(2), torch.full((2,), -0.4))
     exact = fvi.fit_exactly(lambda q: fvi.divergence(f, q.log_prob(z), log_p, 0.05**2).log(), wide)
-    _, variance, q = _fit(_tilted, 2, partial(fvi.reparameterized if tilt else _without_tilt, f), draws, steps, seed)
+    chosen = partial(fvi.reparameterized if tilt else _without_tilt, f)
+    _, variance, q = _fit(lambda _: _tilted, 2, chosen, draws, steps, seed)
     return {
         "exact": (2 * exact.log_sigma).exp().mean().item(),
         "variance": variance.mean().item(),
@@ -182,9 +185,7 @@ mixture = Experiment(
 
 
 def _square_log_joint(z: Tensor) -> Tensor:
-    return Normal(torch.zeros(1).to(z), torch.zeros(1).to(z)).log_prob(z) + Normal(z**2, torch.zeros_like(z)).log_prob(
-        torch.full_like(z, 4.0)
-    )
+    return Normal.standard(z).log_prob(z) + Normal(z**2, torch.zeros_like(z)).log_prob(torch.full_like(z, 4.0))
 
 
 def sandwich_bounds(q: str, seed: int, most: int = 100_000, repeats: int = 200) -> dict:
@@ -215,10 +216,10 @@ def sandwich_bounds(q: str, seed: int, most: int = 100_000, repeats: int = 200) 
     row |= {"bound inclusive": [], "missed": []}
     generator, draws = _generator(seed), 1
     while draws <= most:
-        log_w = torch.stack([fvi.log_weights(_square_log_joint, best, draws, generator) for _ in range(repeats)], 1)
+        log_w = torch.stack([importance.log_weights(_square_log_joint, best, draws, generator) for _ in range(repeats)], 1)
         row["draws"].append(draws)
         for alpha in alphas:
-            row[f"bound {alpha:g}"].append(fvi.renyi_bound(alpha, log_w).mean().item())
+            row[f"bound {alpha:g}"].append(fvi.renyi_bound(log_w, alpha=alpha).mean().item())
         row["bound inclusive"].append(fvi.inclusive_bound(log_w).mean().item())
         _, above = fvi.sandwich(log_w)
         row["missed"].append((above < evidence).double().mean().item())
@@ -317,9 +318,13 @@ def _log_likelihood(z: Tensor, batch: Tensor) -> Tensor:
     return -0.5 * (z - batch[:, 0]) ** 2 - 0.5 * log(2 * torch.pi)
 
 
-def _factor_loss(alpha: float, batch: Tensor, q: Normal, draws: int, generator: Generator) -> Tensor:
-    z = q.sample(generator, shape=(draws,))
-    return -fvi.factor_bound(alpha, _log_prior(z) - q.log_prob(z), _log_likelihood(z, batch), POINTS)
+def _factors(q: Normal, batch: Tensor, z: Tensor, *, alpha: float) -> Estimate:
+    """The bound of each factor, along the draws: an estimator that is given the batch in place of its log_joint."""
+
+    def bound(q: Normal, z: Tensor) -> Tensor:
+        return fvi.factor_bound(_log_prior(z) - q.log_prob(z), _log_likelihood(z, batch), POINTS, alpha=alpha)
+
+    return along(q, bound, z)
 
 
 def _scaled_ratio(alpha: float, batch_size: int) -> float:
@@ -359,24 +364,20 @@ def _factors_ratio(alpha: float, data: Tensor, variance: float) -> float:
 def minibatch_variance(kind: str, alpha: float, batch_size: int, seed: int, draws: int = 50, steps: int = 3000) -> dict:
     """The fitted variance over the posterior's, from minibatches.
 
-    kind: "scaled", N / M times the batch's log-likelihood in the Renyi loss, or "factors", a bound for each factor. predicted:
+    kind: "scaled", N / M times the batch's log-likelihood in Renyi's bound, or "factors", a bound for each factor. predicted:
     without draws, where D_alpha to the batches' posteriors is least on average, or where the bounds of the factors are
     largest. shift: of the mean, in posterior standard deviations.
     """
     data, own_variance = _points(seed), 1 / (POINTS + 1 / PRIOR_VARIANCE)
 
-    def scaled(z: Tensor, batch: Tensor) -> Tensor:
-        return fvi.scaled_log_joint(_log_prior(z), _log_likelihood(z, batch), POINTS)
+    def scaled(batch: Tensor) -> LogJoint:
+        return lambda z: fvi.scaled_log_joint(_log_prior(z), _log_likelihood(z, batch), POINTS)
 
     if kind == "scaled":
-        estimator = partial(fvi.renyi_loss, alpha)
-        mean, variance, _ = _fit(scaled, 1, estimator, draws, steps, seed, data, batch_size, log_sigma=-2.0)
+        log_joint, estimator = scaled, partial(fvi.renyi_gradient, alpha=alpha)
     else:
-
-        def factors(log_joint: Callable, q: Normal, draws: int, generator: Generator) -> Tensor:
-            return _factor_loss(alpha, log_joint(None), q, draws, generator)
-
-        mean, variance, _ = _fit(lambda _, batch: batch, 1, factors, draws, steps, seed, data, batch_size, log_sigma=-2.0)
+        log_joint, estimator = (lambda batch: batch), partial(_factors, alpha=alpha)
+    mean, variance, _ = _fit(log_joint, 1, estimator, draws, steps, seed, data, batch_size, log_sigma=-2.0)
     exact = data.sum().item() * own_variance
     return {
         "variance_ratio": variance.item() / own_variance,
@@ -400,13 +401,13 @@ minibatch = Experiment(
 
 # Tail-adaptive weights beside fixed divergences, on mixtures of ten Gaussians, by dimension.
 
-MIXTURES: dict[str, Callable[..., Tensor]] = {
+MIXTURES: dict[str, Estimator] = {
     "exclusive KL": partial(fvi.reparameterized, fvi.exclusive_kl),
-    "Renyi 0.5": partial(fvi.renyi_loss, 0.5),
-    "Renyi -1": partial(fvi.renyi_loss, -1.0),
+    "Renyi 0.5": partial(fvi.renyi_gradient, alpha=0.5),
+    "Renyi -1": partial(fvi.renyi_gradient, alpha=-1.0),
     "inclusive KL": partial(fvi.score_function, fvi.inclusive_kl),
-    "tail-adaptive -1": partial(fvi.tail_adaptive_loss, beta=-1.0),
-    "tail-adaptive -0.5": partial(fvi.tail_adaptive_loss, beta=-0.5),
+    "tail-adaptive -1": partial(fvi.tail_adaptive_gradient, beta=-1.0),
+    "tail-adaptive -0.5": partial(fvi.tail_adaptive_gradient, beta=-0.5),
 }
 
 
@@ -419,13 +420,13 @@ def tail_fit(method: str, dim: int, seed: int, draws: int = 256, steps: int = 30
     generator = _generator(1000 + seed)
     centers = 6 * torch.rand(10, dim, generator=generator) - 3
 
-    def log_joint(z: Tensor, _: Tensor) -> Tensor:
+    def log_joint(z: Tensor) -> Tensor:
         distances = (z**2).sum(-1, keepdim=True) - 2 * z @ centers.T + (centers**2).sum(-1)
         return (-0.5 * distances).logsumexp(-1) - 0.5 * dim * log(2 * torch.pi) - log(10)
 
-    mean, variance, q = _fit(log_joint, dim, MIXTURES[method], draws, steps, seed, log_sigma=log1p(1.0))
+    mean, variance, q = _fit(lambda _: log_joint, dim, MIXTURES[method], draws, steps, seed, log_sigma=log1p(1.0))
     with torch.no_grad():
-        log_w = fvi.log_weights(lambda z: log_joint(z, z), q, 10_000, generator)
+        log_w = importance.log_weights(log_joint, q, 10_000, generator)
     return {
         "mean_error": (mean - centers.mean(0)).square().mean().sqrt().item(),
         "variance_error": (variance - 1 - centers.var(0, correction=0)).square().mean().sqrt().item(),
@@ -476,10 +477,9 @@ def outlier_fit(likelihood: str, alpha: float, beta: float, seed: int, outliers:
     mean = (posterior * z[:, 0]).sum()
     deviation = (posterior * (z[:, 0] - mean) ** 2).sum().sqrt()
     start = Normal(mean[None], deviation.log()[None])
-    q = fvi.fit_exactly(lambda q: fvi.alpha_beta_divergence(alpha, beta, q.log_prob(z), log_p, step), start)
-    by_draws, _, _ = _fit(
-        lambda z, _: log_joint(z.double()).float(), 1, partial(fvi.alpha_beta_loss, alpha, beta), 100, 1500, seed
-    )
+    q = fvi.fit_exactly(lambda q: fvi.alpha_beta_divergence(q.log_prob(z), log_p, step, alpha=alpha, beta=beta), start)
+    estimator = partial(fvi.alpha_beta_gradient, alpha=alpha, beta=beta)
+    by_draws, _, _ = _fit(lambda _: lambda z: log_joint(z.double()).float(), 1, estimator, 100, 1500, seed)
     return {
         "mu": q.mu.item(),
         "sigma": q.log_sigma.exp().item(),

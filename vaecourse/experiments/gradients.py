@@ -31,8 +31,8 @@ from vaecourse.gradients import (
     reinforce_control_variate,
     reinforce_leave_one_out,
     reparameterized,
-    score_function,
     variance_per_draw,
+    weighted_score,
 )
 
 SEEDS = (0, 1, 2)
@@ -66,8 +66,8 @@ def independent(x: Tensor) -> Factors:
     """z_i ~ N(0, 1), x_i | z_i ~ N(z_i, 1): one term a latent."""
 
     def terms(z: Tensor) -> Tensor:
-        unit = torch.zeros_like(z)[..., None]
-        return Normal(unit, unit).log_prob(z[..., None]) + Normal(z[..., None], unit).log_prob(x[:, None])
+        each = z[..., None]
+        return Normal.standard(each).log_prob(each) + Normal(each, torch.zeros_like(each)).log_prob(x[:, None])
 
     return Factors(terms, torch.eye(len(x), dtype=torch.bool, device=x.device))
 
@@ -109,8 +109,7 @@ def measure(model: str, place: str, latents: int, draws: int, seed: int, repeats
         data = regression_data(latents, seed)
         log_joint = logistic_regression(*data)
         if place == "optimum":
-            q = _fit(q, data, path_only, seed, steps=1500)
-            q = Normal(q.mu.detach(), q.log_sigma.detach())
+            q = _fit(q, data, path_only, seed, steps=1500).detach()
     else:
         generator = _generator(seed)
         x = 2**0.5 * _normal(latents, generator=generator)
@@ -120,7 +119,7 @@ def measure(model: str, place: str, latents: int, draws: int, seed: int, repeats
     repeats = repeats or max(300, 6000 // draws)
     row = {}
     for name, estimator in ESTIMATORS.items():
-        variance = variance_per_draw(estimator, q, log_joint, draws, repeats, _generator(seed + 100))
+        variance = variance_per_draw(estimator, q, log_joint, draws, _generator(seed + 100), repeats=repeats)
         row |= {name: variance.sum().item(), f"{name}, mu": variance[:, 0].mean().item()}
     return row
 
@@ -174,7 +173,7 @@ def measure_sine(frequency: float, seed: int, draws: int = 200_000) -> dict:
     q = Normal(torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
     z = q.sample(_generator(seed), shape=(draws,))
     value, by_path = path(q, lambda z: torch.sin(frequency * z[..., 0]), z)
-    by_score = score_function(q, value[:, None], z)
+    by_score = weighted_score(q, value[:, None], z)
     return {"score": by_score[:, 0, 0].var().item(), "reparameterized": by_path[:, 0, 0].var().item()}
 
 

@@ -29,7 +29,7 @@ def surfaced_sprites(n: int, seed: int) -> Tensor:
     scale, angle, x, y, wood = torch.rand(5, n, generator=generator)
     kind = torch.randint(3, (n,), generator=generator)
     sprites = draw_sprites(kind, 1.1 + 0.6 * scale, 2 * pi * angle, 0.38 + 0.24 * x, 0.38 + 0.24 * y, SIZE)
-    waves, rings = (datasets.textures(kind, n, SIZE, seed) for kind in ("waves", "wood"))
+    waves, rings = (datasets.textures(kind, n, size=SIZE, seed=seed) for kind in ("waves", "wood"))
     return sprites * (0.3 + 0.7 * torch.where(wood[:, None] < 0.5, rings, waves))
 
 

@@ -6,12 +6,12 @@ Renyi's D_alpha(q || p) / alpha; elsewhere it is no f-divergence.
 
 from math import isfinite, log
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vaecourse.distributions import Normal
-from vaecourse.fvi.gradients import LogJoint, draw, log_densities
+from vaecourse.gradients import Estimate, LogJoint, along
+from vaecourse.importance import log_densities
 
 
 def _check_dials(alpha: float, beta: float) -> None:
@@ -23,11 +23,12 @@ def _check_dials(alpha: float, beta: float) -> None:
 
 
 def alpha_beta_divergence(
-    alpha: float,
-    beta: float,
     log_q: Float[Tensor, "points *batch"],
     log_p: Float[Tensor, "points *batch"],
     log_measure: Float[Tensor, "points *batch"] | float,
+    *,
+    alpha: float,
+    beta: float,
 ) -> Float[Tensor, "*batch"]:
     """The divergence from q to p with integrals as sums over points, each worth exp(log_measure), in nats (eq-fvi-alpha-beta).
 
@@ -38,7 +39,7 @@ def alpha_beta_divergence(
     a + b = 1 it is Renyi's divergence over a (eq-fvi-alpha-beta-renyi). Regli and Silva (2018); Cichocki, Cruces and Amari
     (2011).
 
-    Raises ValueError unless alpha + beta > 0.
+    Raises ValueError unless alpha + beta > 0, and where there is no point.
     """
     _check_dials(alpha, beta)
     if log_q.shape[0] == 0:
@@ -58,13 +59,17 @@ def alpha_beta_divergence(
     return own - integral(alpha, beta) / (alpha * beta)
 
 
-def alpha_beta_loss(
-    alpha: float, beta: float, log_joint: LogJoint, q: Normal, draws: int, generator: torch.Generator | None = None
-) -> Float[Tensor, "*batch"]:
-    """The divergence from q to p(z|x) by draws from q, to be minimized; the total derivative along the draws.
+def alpha_beta_gradient(
+    q: Normal, log_joint: LogJoint, z: Float[Tensor, "draws *batch dim"], *, alpha: float, beta: float
+) -> Estimate:
+    """Minus the divergence from q to p(z|x), its integrals by draws from q, and its total derivative along them.
 
     log of int q^a p^b = log E_q q^(a-1) p^b (eq-fvi-alpha-beta-loss). The logarithms of means make it biased, the more the
-    fewer the draws.
+    fewer the draws. Raises ValueError unless alpha + beta > 0, and where log_joint gives other than one number a draw.
     """
-    log_p, log_q = log_densities(log_joint, q, draw(q, draws, generator))
-    return alpha_beta_divergence(alpha, beta, log_q, log_p, -log_q - log(draws))
+
+    def bound(q: Normal, z: Tensor) -> Tensor:
+        log_p, log_q = log_densities(log_joint, q, z)
+        return -alpha_beta_divergence(log_q, log_p, -log_q - log(len(z)), alpha=alpha, beta=beta)
+
+    return along(q, bound, z)

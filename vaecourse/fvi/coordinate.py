@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaecourse.fvi.generators import Generator, divergence
+from vaecourse.fvi.divergences import Divergence, divergence
 
 
 def product(log_factors: list[Float[Tensor, " _"]]) -> Float[Tensor, "*table"]:
@@ -49,9 +49,10 @@ class Factorized:
 
 
 def f_cavi(
-    f: Generator,
+    f: Divergence,
     log_joint: Float[Tensor, "*table"],
     start: list[Float[Tensor, " _"]] | None = None,
+    *,
     sweeps: int = 200,
     tolerance: float = 1e-13,
 ) -> Factorized:

@@ -11,22 +11,25 @@ from vaecourse.distributions import Normal
 
 
 def renyi_divergence(
-    alpha: float, q: Normal, mean: Float[Tensor, " dim"], precision: Float[Tensor, "dim dim"]
+    q: Normal, mean: Float[Tensor, " dim"], precision: Float[Tensor, "dim dim"], *, alpha: float
 ) -> Float[Tensor, "*batch"]:
     """D_alpha(q || N(mean, precision^-1)) in nats, alpha other than 0 and 1 (eq-fvi-renyi-gaussian).
 
-    Not below zero for alpha > 0, not above it for alpha < 0, where the best q is the one with the largest. With
-    A = alpha / sigma^2 + (1 - alpha) precision it is finite where A is positive definite; elsewhere inf is returned, with its
-    sign. At alpha = -1 it is -log E_q w^2 / 2 of weights w = p / q (eq-fvi-chi-square-moment). Gil, Alajaji and Linder (2013).
+    1 / (2 (alpha - 1)) times log |P|^(1 - alpha) / (|S|^alpha |A|) - alpha d'S^-1 d + alpha^2 d'S^-1 A^-1 S^-1 d, for q's mean
+    mu and covariance S, d = mu - mean, P the precision, and A = alpha S^-1 + (1 - alpha) P. Not below zero for alpha > 0, not
+    above it for alpha < 0, where the best q is the one with the largest. It is finite where A is positive definite; elsewhere
+    inf is returned, with its sign. At alpha = -1 it is -log E_q w^2 / 2 of weights w = p / q (eq-fvi-chi-square-moment). Gil,
+    Alajaji and Linder (2013).
+
+    Raises ValueError at alpha = 0 and 1.
     """
     if alpha in (0, 1):
         raise ValueError(f"alpha = {alpha:g} is a limit: 0 at alpha = 0, KL(q || p) at alpha = 1 (Normal.kl, kl_from)")
-    own = torch.diag_embed((-2 * q.log_sigma).exp())
-    A = alpha * own + (1 - alpha) * precision
-    shift = q.mu - mean
-    pull = (alpha * own @ shift[..., None])[..., 0]
-    quadratic = alpha * (shift * (own @ shift[..., None])[..., 0]).sum(-1)
-    quadratic = quadratic - (pull * torch.linalg.solve(A, pull[..., None])[..., 0]).sum(-1)
+    inverse, d = (-2 * q.log_sigma).exp(), q.mu - mean  # S^-1, its diagonal
+    A = alpha * torch.diag_embed(inverse) + (1 - alpha) * precision
+    pull = alpha * inverse * d
+    solved = torch.linalg.solve(A, pull[..., None])[..., 0]
+    quadratic = alpha * (d * (inverse * d)).sum(-1) - (pull * solved).sum(-1)
     log_determinants = -2 * alpha * q.log_sigma.sum(-1) + (1 - alpha) * torch.logdet(precision) - torch.linalg.slogdet(A)[1]
     value = 0.5 * (log_determinants - quadratic) / (alpha - 1)
     return value.masked_fill((torch.linalg.eigvalsh(A) <= 0).any(-1), inf if alpha > 0 else -inf)
@@ -51,7 +54,7 @@ def mean_field_variance(alpha: float, rho: float) -> float:
     return (1 - 2 * alpha + root) / (2 * (1 - alpha))
 
 
-def fit_exactly(objective: Callable[[Normal], Tensor], start: Normal, iterations: int = 200) -> Normal:
+def fit_exactly(objective: Callable[[Normal], Tensor], start: Normal, *, iterations: int = 200) -> Normal:
     """The Gaussian, shape (dim,), that minimizes an objective without noise, by L-BFGS from `start`: a local minimum.
 
     For instance `divergence` on a grid of the plane, or `renyi_divergence`. Raises ArithmeticError where the objective is

@@ -6,10 +6,11 @@ from torch import Tensor
 
 from vaecourse.distributions import Normal
 from vaecourse.fvi.bound import check_draws
-from vaecourse.fvi.gradients import LogJoint, draw, frozen, log_densities
+from vaecourse.gradients import Estimate, LogJoint, along
+from vaecourse.importance import log_densities
 
 
-def tail_weights(log_w: Float[Tensor, "draws *batch"], beta: float = -1.0) -> Float[Tensor, "draws *batch"]:
+def tail_weights(log_w: Float[Tensor, "draws *batch"], *, beta: float = -1.0) -> Float[Tensor, "draws *batch"]:
     """F(w)^beta, normalized over the draws, F(w) being the share of draws whose weight is at least w (eq-fvi-tail-weights).
 
     Depends on the order of the weights alone; the heaviest of n draws counts n^-beta times the lightest. beta = 0: all alike,
@@ -24,14 +25,19 @@ def tail_weights(log_w: Float[Tensor, "draws *batch"], beta: float = -1.0) -> Fl
     return (weights / weights.sum(-1, keepdim=True)).movedim(-1, 0)
 
 
-def tail_adaptive_loss(
-    log_joint: LogJoint, q: Normal, draws: int, generator: torch.Generator | None = None, beta: float = -1.0
-) -> Float[Tensor, "*batch"]:
-    """Minus the weighted mean of log w, with gradient -E[gamma (d g / dphi) grad_z log(p / q)] (eq-fvi-tail-adaptive).
+def tail_adaptive_gradient(
+    q: Normal, log_joint: LogJoint, z: Float[Tensor, "draws *batch dim"], *, beta: float = -1.0
+) -> Estimate:
+    """The sum of gamma log(p / q), with gradient gamma (d g / dphi) grad_z log(p / q) (eq-fvi-tail-adaptive).
 
     Along the draws alone: q's own dependence on phi is left out, as gamma = f''(w) w^2 asks for when f is a function of p / q.
-    The weights stand for such an f, fitted to the tail anew in each step; the loss has no meaning of its own.
+    The weights stand for such an f, fitted to the tail anew in each step; the value has no meaning of its own. Raises
+    ValueError for beta outside [-1, 0], and where log_joint gives other than one number a draw.
     """
-    log_p, log_q = log_densities(log_joint, frozen(q), draw(q, draws, generator))
-    log_w = log_p - log_q
-    return -(tail_weights(log_w, beta) * log_w).sum(0)
+
+    def bound(q: Normal, z: Tensor) -> Tensor:
+        log_p, log_q = log_densities(log_joint, q.detach(), z)
+        log_w = log_p - log_q
+        return (tail_weights(log_w, beta=beta) * log_w).sum(0)
+
+    return along(q, bound, z)

@@ -234,7 +234,9 @@ class _Path:
                 break  # the last weight is collected: nobody asks where the chains would go
             step = steps[number] if steps else step
             state = State(u, 0.5 * (u**2).sum(-1) + beta * here.energy, u + beta * here.gradient)
-            state, probability = hmc_step(partial(self.potential, beta), state, step.repeat(chains)[:, None], generator, LEAPS)
+            state, probability = hmc_step(
+                partial(self.potential, beta), state, step.repeat(chains)[:, None], generator, leaps=LEAPS
+            )
             u, accepted = state.z, probability.reshape(chains, batch).mean(0)
             acceptance += accepted / max(1, len(betas) - 2)
             found.append(step)

@@ -1,8 +1,9 @@
-"""Generators of f-divergences and their duals, as functions of logarithms.
+"""f-divergences: a convex f and its dual f*, as functions of logarithms.
 
-D_f(q || p) = E_p f(q / p) for a convex f with f(1) = 0. The dual f*(t) = t f(1 / t) turns the divergence round,
-D_f*(p || q) = D_f(q || p); it is not the convex conjugate that is written by the same sign. f and f + c (t - 1) have the
-same divergence. All functions take log t, since the ratios of variational inference are known by their logarithms.
+D_f(q || p) = E_p f(q / p) for a convex f with f(1) = 0, the divergence's generator. The dual f*(t) = t f(1 / t) turns the
+divergence round, D_f*(p || q) = D_f(q || p); it is not the convex conjugate that is written by the same sign. f and
+f + c (t - 1) have the same divergence. All functions take log t, since the ratios of variational inference are known by their
+logarithms; beside each stands what it is of t.
 """
 
 from collections.abc import Callable
@@ -36,8 +37,8 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Generator:
-    """A generator f and its dual f*(t) = t f(1 / t) (eq-fvi-dual; Wan, Li and Hovakimyan, 2020).
+class Divergence:
+    """D_f, by f and its dual f*(t) = t f(1 / t) (eq-fvi-dual; Wan, Li and Hovakimyan, 2020).
 
     `alpha`: where D_f(q || p) is an increasing function of Renyi's D_alpha(q || p), that alpha; None elsewhere.
     """
@@ -48,10 +49,10 @@ class Generator:
     alpha: float | None = None
 
     @property
-    def dual(self) -> "Generator":
-        """The generator f*, for the divergence the other way round (eq-fvi-reversed); its alpha is 1 - alpha."""
+    def dual(self) -> "Divergence":
+        """D_f*(q || p) = D_f(p || q), the other way round (eq-fvi-reversed); its alpha is 1 - alpha."""
         name = self.name.removesuffix(" dual") if self.name.endswith(" dual") else f"{self.name} dual"
-        return Generator(name, self.star, self.f, None if self.alpha is None else 1 - self.alpha)
+        return Divergence(name, self.star, self.f, None if self.alpha is None else 1 - self.alpha)
 
     @cached_property
     def tilt(self) -> float:
@@ -72,86 +73,112 @@ class Generator:
         return self.star.lowest == -inf
 
 
-def _t_log_t(s: Tensor) -> Tensor:
-    return s.exp() * s
-
-
-exclusive_kl = Generator(
+exclusive_kl = Divergence(
     "exclusive KL",
-    f=Curve(_t_log_t, lambda s: s + 1, lowest=-1.0, at_zero=0.0),
-    star=Curve(lambda s: -s, lambda s: -(-s).exp(), lowest=inf, at_zero=inf),
+    f=Curve(
+        value=lambda log_t: log_t.exp() * log_t,  # t log t
+        slope=lambda log_t: log_t + 1,  # log t + 1
+        lowest=-1.0,
+        at_zero=0.0,
+    ),
+    star=Curve(
+        value=lambda log_t: -log_t,  # -log t
+        slope=lambda log_t: -(-log_t).exp(),  # -1 / t
+        lowest=inf,
+        at_zero=inf,
+    ),
     alpha=1.0,
 )
 """KL(q || p): f(t) = t log t, f*(t) = -log t; L_f is minus the ELBO. It seeks a mode."""
 
-inclusive_kl = Generator("inclusive KL", exclusive_kl.star, exclusive_kl.f, alpha=0.0)
+inclusive_kl = Divergence("inclusive KL", f=exclusive_kl.star, star=exclusive_kl.f, alpha=0.0)
 """KL(p || q): f(t) = -log t, f*(t) = t log t. It covers the mass."""
 
-chi_square = Generator(
+chi_square = Divergence(
     "chi-square",
-    f=Curve(lambda s: (2 * s).expm1(), lambda s: 2 * s.exp(), lowest=-inf, at_zero=-1.0),
-    star=Curve(lambda s: -2 * s.sinh(), lambda s: -1 - (-2 * s).exp(), lowest=inf, at_zero=inf),
+    f=Curve(
+        value=lambda log_t: (2 * log_t).expm1(),  # t^2 - 1
+        slope=lambda log_t: 2 * log_t.exp(),  # 2 t
+        lowest=-inf,
+        at_zero=-1.0,
+    ),
+    star=Curve(
+        value=lambda log_t: -2 * log_t.sinh(),  # 1 / t - t
+        slope=lambda log_t: -1 - (-2 * log_t).exp(),  # -1 - 1 / t^2
+        lowest=inf,
+        at_zero=inf,
+    ),
     alpha=2.0,
 )
 """E_p (q / p)^2 - 1: f(t) = t^2 - 1, f*(t) = 1 / t - t. Its dual, with f*(t) = t^2 - 1, bounds the evidence from above."""
 
+_hellinger = Curve(
+    value=lambda log_t: (0.5 * log_t).expm1() ** 2,  # (sqrt t - 1)^2
+    slope=lambda log_t: -(-0.5 * log_t).expm1(),  # 1 - 1 / sqrt t
+    lowest=0.0,
+    at_zero=1.0,
+)
 
-def _squared_difference_of_roots(s: Tensor) -> Tensor:
-    return (0.5 * s).expm1() ** 2
-
-
-_hellinger = Curve(_squared_difference_of_roots, lambda s: -(-0.5 * s).expm1(), lowest=0.0, at_zero=1.0)
-
-hellinger = Generator("Hellinger", _hellinger, _hellinger, alpha=0.5)
+hellinger = Divergence("Hellinger", f=_hellinger, star=_hellinger, alpha=0.5)
 """Integral of (sqrt q - sqrt p)^2, between 0 and 2: f(t) = f*(t) = (sqrt t - 1)^2."""
 
 
-def _js_value(s: Tensor) -> Tensor:
-    return 0.5 * (s.exp() * (log(2) + functional.logsigmoid(s)) + log(2) - functional.softplus(s))
+def _log_two_shares(log_t: Tensor) -> Tensor:
+    """log(2 t / (1 + t))."""
+    return log(2) + functional.logsigmoid(log_t)
 
 
-_js = Curve(_js_value, lambda s: 0.5 * (log(2) + functional.logsigmoid(s)), lowest=0.0, at_zero=0.5 * log(2))
+_jensen_shannon = Curve(
+    value=lambda log_t: 0.5 * (log_t.exp() * _log_two_shares(log_t) + log(2) - functional.softplus(log_t)),
+    # (t log(2 t / (1 + t)) + log(2 / (1 + t))) / 2
+    slope=lambda log_t: 0.5 * _log_two_shares(log_t),  # log(2 t / (1 + t)) / 2
+    lowest=0.0,
+    at_zero=0.5 * log(2),
+)
 
-jensen_shannon = Generator("Jensen-Shannon", _js, _js)
+jensen_shannon = Divergence("Jensen-Shannon", f=_jensen_shannon, star=_jensen_shannon)
 """Mean of the KLs of q and of p to (p + q) / 2, between 0 and log 2 nats.
 
 f(t) = f*(t) = (t log t - (1 + t) log((1 + t) / 2)) / 2.
 """
 
-_tv = Curve(lambda s: 0.5 * s.expm1().abs(), lambda s: 0.5 * s.sign(), lowest=0.0, at_zero=0.5)
+_total_variation = Curve(
+    value=lambda log_t: 0.5 * log_t.expm1().abs(),  # |t - 1| / 2
+    slope=lambda log_t: 0.5 * log_t.sign(),  # sign(t - 1) / 2
+    lowest=0.0,
+    at_zero=0.5,
+)
 
-total_variation = Generator("total variation", _tv, _tv)
+total_variation = Divergence("total variation", f=_total_variation, star=_total_variation)
 """Half the integral of |q - p|, between 0 and 1: f(t) = f*(t) = |t - 1| / 2."""
 
 
-def power(alpha: float) -> Generator:
+def power(alpha: float) -> Divergence:
     """f(t) = (t^alpha - t) / (alpha (alpha - 1)), f*(t) = (t^(1 - alpha) - 1) / (alpha (alpha - 1)); class F1 (eq-fvi-power).
 
     D_f = (exp((alpha - 1) D_alpha(q || p)) - 1) / (alpha (alpha - 1)) with Renyi's D_alpha: positive alpha seek a mode the
     more the larger they are, negative ones overcover. Class F0 has f(t) = (t^alpha - 1) / (alpha (alpha - 1)): it is
     power(1 - alpha).dual, and differs by a multiple of t - 1.
 
-    Raises ValueError at 0 and 1, whose limits are `inclusive_kl` and `exclusive_kl`.
+    Raises ValueError at 0 and 1, whose limits are `inclusive_kl` and `exclusive_kl`, and for an alpha that is not finite.
     """
-    if alpha in (0, 1) or not isfinite(alpha):
-        limits = {0: "inclusive_kl, KL(p || q)", 1: "exclusive_kl, KL(q || p)"}
-        raise ValueError(
-            f"alpha = {alpha:g} is the limit {limits[int(alpha)]}: use that generator"
-            if isfinite(alpha)
-            else f"alpha must be a finite number, got {alpha}"
-        )
+    if not isfinite(alpha):
+        raise ValueError(f"alpha must be a finite number, got {alpha}")
+    if alpha in (0, 1):
+        limit = {0: "inclusive_kl, KL(p || q)", 1: "exclusive_kl, KL(q || p)"}[int(alpha)]
+        raise ValueError(f"alpha = {alpha:g} is the limit {limit}: use that divergence")
     c = 1 / (alpha * (alpha - 1))
-    return Generator(
+    return Divergence(
         f"power {alpha:g}",
         f=Curve(
-            lambda s: c * s.exp() * ((alpha - 1) * s).expm1(),
-            lambda s: c * (alpha * ((alpha - 1) * s).exp() - 1),
+            value=lambda log_t: c * log_t.exp() * ((alpha - 1) * log_t).expm1(),  # c (t^alpha - t)
+            slope=lambda log_t: c * (alpha * ((alpha - 1) * log_t).exp() - 1),  # c (alpha t^(alpha - 1) - 1)
             lowest=-log(alpha) / (alpha - 1) if alpha > 0 else inf,
             at_zero=0.0 if alpha > 0 else inf,
         ),
         star=Curve(
-            lambda s: c * ((1 - alpha) * s).expm1(),
-            lambda s: -(-alpha * s).exp() / alpha,
+            value=lambda log_t: c * ((1 - alpha) * log_t).expm1(),  # c (t^(1 - alpha) - 1)
+            slope=lambda log_t: -(-alpha * log_t).exp() / alpha,  # -t^-alpha / alpha
             lowest=inf if alpha > 0 else -inf,
             at_zero=inf if alpha > 1 else -c,
         ),
@@ -160,11 +187,11 @@ def power(alpha: float) -> Generator:
 
 
 ALL = (exclusive_kl, inclusive_kl, chi_square, chi_square.dual, hellinger, jensen_shannon, total_variation)
-"""The generators without a parameter."""
+"""The divergences without a parameter."""
 
 
 def divergence(
-    f: Generator, log_q: Float[Tensor, "*batch points"], log_p: Float[Tensor, "*#batch points"], measure: float = 1.0
+    f: Divergence, log_q: Float[Tensor, "*batch points"], log_p: Float[Tensor, "*#batch points"], measure: float = 1.0
 ) -> Float[Tensor, "*batch"]:
     """D_f(q || p) = sum of q f*(p / q), over finitely many points or a grid, differentiable (eq-fvi-divergence).
 
