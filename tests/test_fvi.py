@@ -835,7 +835,7 @@ def test_the_exclusive_kl_is_minus_the_elbo_of_a_vae_and_has_its_gradient():
     x = (torch.rand(9, 6, generator=generator(3)) < 0.4).double()
     model, log_joint = vae(x)
     log_w = importance.log_weights(log_joint, model.encode(x), 3, generator(1))
-    loss, elbo = fvi.variational_bound(fvi.exclusive_kl, log_w), model.elbo_a(x, generator(1), 3)
+    loss, elbo = fvi.variational_bound(fvi.exclusive_kl, log_w), model.elbo_a(x, 3, generator(1))
     assert torch.allclose(loss, -elbo)
     parameters = list(model.parameters())
     for ours, theirs in zip(

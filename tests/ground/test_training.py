@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import needs_cuda
+from helpers import ROOT, needs_cuda
 from vaecourse import training
+from vaecourse.networks import initial_weights
 from vaecourse.training import CheckpointMismatch, History, TrainingDiverged, Turn, fit, train
+from vaecourse.vae import bernoulli_vae
 
 DATA = torch.randn(23, 3, generator=torch.Generator().manual_seed(0))
 fit = partial(fit, progress=False)
@@ -29,8 +31,7 @@ class Toy(nn.Module):
 
     def __init__(self):
         super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
+        with initial_weights(seed=1):
             self.net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3))
         self.register_buffer("average", torch.zeros(3))
 
@@ -321,7 +322,7 @@ def test_the_step_is_right_for_two_players_and_after_a_resume(tmp_path):
 
 
 def test_a_spoiled_run_is_never_saved(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training.loop, "CHECKPOINT_SECONDS", 0.0)
     file = tmp_path / "run"
     with pytest.raises(TrainingDiverged):
         fit(Spoiled(20, np.nan), DATA, steps=120, checkpoint=file)
@@ -418,7 +419,7 @@ def power_cut_at(step: int):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_a_run_cut_off_and_resumed_equals_an_uninterrupted_one_to_the_bit(optimizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)  # after each step
+    monkeypatch.setattr(training.loop, "CHECKPOINT_SECONDS", 0.0)  # after each step
     settings = {"steps": 110, "batch_size": 8, "optimizer": optimizer}
     for cut in (30, 45):
         with pytest.raises(PowerCut):
@@ -430,7 +431,7 @@ def test_a_run_cut_off_and_resumed_equals_an_uninterrupted_one_to_the_bit(optimi
 
 
 def test_a_game_cut_off_and_resumed_equals_an_uninterrupted_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training.loop, "CHECKPOINT_SECONDS", 0.0)
     game, whole = Game("x", "y", "y"), Game("x", "y", "y")
     with pytest.raises(PowerCut):
         fit(Game("x", "y", "y"), DATA, steps=30, transform=power_cut_at(17), checkpoint=tmp_path / "run")
@@ -440,12 +441,12 @@ def test_a_game_cut_off_and_resumed_equals_an_uninterrupted_one(tmp_path, monkey
 
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders!r}
 import torch
 torch.set_num_threads(1)
 from test_training import DATA, OPTIMIZERS, Toy, noisy
 from vaecourse import training
-training.CHECKPOINT_SECONDS = 0.0
+training.loop.CHECKPOINT_SECONDS = 0.0
 steps = iter(range(1, 1000))
 
 def kill(batch, generator):
@@ -462,7 +463,7 @@ training.fit(Toy(), DATA, checkpoint={file!r}, **settings)
 @pytest.mark.parametrize("name", ["adam", "momentum"])
 def test_a_process_killed_and_resumed_by_another_equals_an_uninterrupted_run_to_the_bit(name, tmp_path):
     file = tmp_path / "run"
-    code = KILLED.format(tests=str(Path(__file__).parent), file=str(file), name=name)
+    code = KILLED.format(folders=[str(Path(__file__).parent), str(ROOT / "tests")], file=str(file), name=name)
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     settings = {"steps": 70, "batch_size": 8, "transform": noisy, "optimizer": OPTIMIZERS[name], "device": "cpu"}
@@ -520,7 +521,7 @@ def test_a_save_that_fails_leaves_the_last_checkpoint_whole(tmp_path, monkeypatc
         raise OSError("no space left on the device")
 
     with monkeypatch.context() as broken, pytest.raises(OSError, match="no space left"):
-        broken.setattr(training, "save_file", fail)
+        broken.setattr(training.run, "save_file", fail)
         fit(Toy(), DATA, steps=30, checkpoint=file)
     history = fit(model, DATA, steps=40, checkpoint=file)
     assert same_history(history, fit(whole, DATA, steps=40)) and same(model, whole)
@@ -615,6 +616,23 @@ def test_a_number_of_steps_or_points_below_one_is_an_error(numbers):
 def test_a_model_without_a_loss_is_an_error_that_says_what_is_missing():
     with pytest.raises(TypeError, match=r"Linear has neither loss\(batch, generator\) nor turns\(\)"):
         fit(nn.Linear(3, 3), DATA, steps=1)
+
+
+# What a model is
+
+
+def test_a_model_has_a_loss_or_turns():
+    assert isinstance(Toy(), training.OnePlayer) and isinstance(Game("x"), training.Players)
+    assert isinstance(Toy(), training.Model) and isinstance(Game("x"), training.Model)
+    assert not isinstance(nn.Linear(3, 3), training.Model)
+    late = nn.Linear(3, 3)
+    late.loss = lambda batch, generator: {"loss": late(batch).mean()}
+    assert isinstance(late, training.Model)
+
+
+def test_a_model_of_images_answers_to_the_whole_vocabulary():
+    model = bernoulli_vae(6, 2, hidden=(5,))
+    assert isinstance(model, training.ImageModel) and not isinstance(Toy(), training.ImageModel)
 
 
 # Devices

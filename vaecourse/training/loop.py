@@ -1,0 +1,181 @@
+"""The loop: steps in turn, losses recorded, the run saved; and `fit`, which shows it and stops it between two steps."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Adam, Optimizer
+from tqdm import tqdm
+
+from vaecourse import processes, randomness
+from vaecourse.training.data import Data, check, each, fingerprint
+from vaecourse.training.model import Model, Turn, turns_of
+from vaecourse.training.run import READ_EVERY, History, Run
+
+CHECKPOINT_SECONDS = 30.0
+
+# The book's optimizer, unless a page says otherwise; fused: one pass over the parameters, a tenth of a small step's time less.
+adam = partial(Adam, lr=1e-3, fused=True)
+
+
+def default_device() -> torch.device:
+    """The GPU where CUDA has one, else the CPU; each process of several has its own GPU.
+
+    Apple's MPS is experimental: ask for it by device="mps".
+    """
+    return torch.device("cuda", processes.local_gpu()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+class _Move(nn.Module):
+    """A turn as a module whose forward pass is its loss, since the wrapper for several processes sees `forward` alone."""
+
+    def __init__(self, turn: Turn):
+        super().__init__()
+        self.own = nn.ParameterList(turn.parameters)
+        self.loss = turn.loss
+
+    def forward(self, batch: Data, generator: Generator) -> dict[str, Tensor]:
+        return self.loss(batch, generator)
+
+
+def _loss_of(turn: Turn) -> Callable[..., dict[str, Tensor]]:
+    """The turn's loss; where there are several processes, one whose gradients are averaged over all."""
+    return DistributedDataParallel(_Move(turn)) if processes.count() > 1 else turn.loss
+
+
+def _check(model: nn.Module, data: Data, steps: int, batch_size: int) -> None:
+    if not isinstance(model, Model):
+        raise TypeError(f"{type(model).__name__} has neither loss(batch, generator) nor turns(): training needs one of them")
+    check(data)
+    if steps < 1 or batch_size < 1:
+        raise ValueError(f"steps and batch_size must be at least 1, got {steps} and {batch_size}")
+
+
+def train(
+    model: nn.Module,
+    data: Data,
+    *,
+    steps: int,
+    batch_size: int = 100,
+    seed: int = 0,
+    transform: Callable[[Data, Generator], Data] | None = None,
+    optimizer: Callable[[list[nn.Parameter]], Optimizer] = adam,
+    device: torch.device | str | None = None,
+    checkpoint: Path | str | None = None,
+) -> Iterator[Run]:
+    """Train in place, yielding the run after each step, so that a plot or a test can ride on it.
+
+    model: an `nn.Module` that is a `Model`. data: one row a data point, or a tuple of tensors with one row a data point each;
+    they move to the device whole.
+    transform(batch, generator): what to make of a batch before each step, for instance `datasets.binarize`. checkpoint: a
+    file, on a disk that all processes see; where it exists the run goes on from it, to the bit.
+    steps counts from the very beginning, resumed or not; a run already finished is yielded once, as it is.
+    The model trains on `device`, by default a GPU where there is one, and comes back to where it was when the run ends.
+    Raises TrainingDiverged, CheckpointMismatch, and ValueError or TypeError for data or numbers that cannot be right.
+    """
+    _check(model, data, steps, batch_size)
+    processes.join()
+    device = torch.device(device) if device else default_device()
+    path = Path(checkpoint) if checkpoint else None
+    identity = {"model": type(model).__name__, "seed": seed, "batch_size": batch_size * processes.count()}
+    if path:
+        identity["data"] = fingerprint(data)
+    home = next(model.parameters()).device
+    model, data = model.to(device), each(lambda part: part.to(device), data)
+    try:
+        processes.agree(model)
+        turns, after_step = turns_of(model), getattr(model, "after_step", None)
+        moves = [(turn, _loss_of(turn)) for turn in turns]
+        optimizers = {turn.name: optimizer(turn.parameters) for turn in turns}
+        identity |= {f"optimizer {name}".strip(): " ".join(repr(o).split()) for name, o in optimizers.items()}
+        generator = randomness.generator(seed, device)
+        run = Run(model, optimizers, generator, order=torch.empty(0, dtype=torch.int64, device=device))
+        if path and path.exists():
+            run.restore(path, identity)
+        processes.wait()  # until all have read the file, before one writes it
+        saved = time.monotonic()
+        if run.step >= steps:
+            yield run
+        while run.step < steps:
+            started = time.perf_counter()
+            if not model.training:
+                model.train()
+            batch = run.next_batch(data, batch_size)
+            if transform:
+                batch = transform(batch, generator)
+            recorded = {}
+            for turn, loss in moves:
+                losses = loss(batch, generator)
+                optimizers[turn.name].zero_grad()
+                losses["loss"].backward(inputs=turn.parameters)
+                optimizers[turn.name].step()
+                for part, value in losses.items():
+                    recorded[f"{turn.name}.{part}".lstrip(".")] = value
+            run.record(recorded)
+            if after_step:
+                after_step(generator)
+            run.step += 1
+            if run.step % READ_EVERY == 0 or run.step == steps:
+                run.read()
+            run.seconds += time.perf_counter() - started
+            if path and (run.step == steps or run.agreed(time.monotonic() - saved > CHECKPOINT_SECONDS)):
+                run.save(path, identity)
+                saved = time.monotonic()
+            yield run
+    except GeneratorExit:  # whoever consumed the steps has had enough: nothing is lost
+        if path:
+            run.save(path, identity)
+        raise
+    finally:
+        model.to(home)
+
+
+@contextmanager
+def _stop_between_steps() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a request to stop after the step; a second one interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def fit(model: nn.Module, data: Data, *, steps: int, progress: bool = True, **settings) -> History:
+    """Train to the end, showing loss and parts as they fall; return the history. The settings are those of `train`.
+
+    Ctrl-C (the stop button of a notebook) ends the run after the step at hand and returns what was trained.
+    """
+    run = None
+    with (
+        _stop_between_steps() as stop,
+        tqdm(total=steps, disable=not progress or processes.rank() > 0, unit="step", mininterval=0.5) as bar,
+        closing(train(model, data, steps=steps, **settings)) as run_steps,
+    ):
+        for run in run_steps:
+            if run.step % READ_EVERY == 0 or run.step == steps:
+                recent = {name: np.mean(values[-READ_EVERY:]) for name, values in run._read.items()}
+                bar.set_postfix({name: f"{value:.4g}" for name, value in recent.items()}, refresh=False)
+                bar.update(run.step - bar.n)
+            if run.agreed(stop.is_set()):
+                break
+    model.eval()
+    history = run.history
+    history.interrupted = history.steps < steps
+    return history
