@@ -24,8 +24,9 @@ install: $(HAS)book ## make .venv with what the book needs; what else needs more
 # takes its time. What is installed already is kept.
 $(HAS)%: requirements.txt pyproject.toml | .venv/bin/python
 	@echo "Installing what is needed for: $*. Where nothing is there yet it takes a minute or two, more on a slow line"
-	@started=$$(date +%s); { $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
+	@started=$$(date +%s); found=0; { $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
 		-c requirements.txt -e ".[$*]"; echo "exit $$?"; } | while read -r what name rest; do case "$$what $$name $$rest" in \
+		"Collecting "* | "Processing "*) found=$$((found + 1)); [ $$((found % 25)) -ne 0 ] || echo "  $$found packages found" ;; \
 		"Downloading "*" ("[0-9][0-9]*MB")") name=$${name##*/}; echo "  downloading $${name%%-*} $$rest" ;; \
 		"Installing collected "*) set -- $$rest; echo "  installing $$(($$# - 1)) packages" ;; \
 		"exit 0 ") echo "Installed in $$(($$(date +%s) - started)) s" ;; \
