@@ -36,6 +36,9 @@ $(HAS)%: requirements.txt pyproject.toml | .venv/bin/python
 book: $(HAS)book ## execute and build the book; again with nothing changed: seconds
 	@$(BIN)/jupyter-book build . -W -n --keep-going -q > /dev/null  # what there is to say is on stderr
 
+chapter: $(HAS)book ## begin a chapter: stubs of its five faces: make chapter NAME=08_regularizers
+	@$(BIN)/python notebooks/source/new_chapter.py "$(NAME)"
+
 test: $(HAS)test ## the package's tests, the labs, and the book's own checks
 	$(BIN)/python -m pytest --nbval-lax tests $(wildcard notebooks/*.ipynb)
 

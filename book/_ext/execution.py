@@ -41,7 +41,9 @@ class Outcome:
 def execute(pages: list[Page], timeout: int):
     """Execute pages, as many at a time as there are cores, and yield the outcome of each as it ends."""
     cores = min(os.cpu_count() or 1, len(pages))
-    longest_first = sorted(pages, key=lambda page: (page.seconds, page.name), reverse=True)  # later chapters train larger models
+    longest_first = sorted(
+        pages, key=lambda page: (page.seconds, page.name), reverse=True
+    )  # later chapters train larger models
     longest = max(page.seconds for page in pages)
     expected = max(longest, sum(page.seconds for page in pages) / cores)
     say(f"{counted(len(pages), 'page')} to execute on {counted(cores, 'core')}: about {duration(expected)}")

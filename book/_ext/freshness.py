@@ -1,4 +1,4 @@
-"""Executed pages are never stale: a page runs again when its cells, code of the package that it imports, or its stored results change.
+"""Executed pages are never stale: a page runs again when its cells, code that it imports, or its stored results change.
 
 The execution cache knows the cells of a page and nothing else. So each page has a fingerprint, of the modules that its
 cells import, with the scripts and styles of their figures (`vaecourse.provenance`), and of the stored results that the

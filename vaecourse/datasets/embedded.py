@@ -1,4 +1,4 @@
-"""The sets that come with scikit-learn and with this package. RandomState's stream is frozen by NumPy's policy: a split never changes."""
+"""The sets that come with scikit-learn and this package. RandomState's stream is frozen by NumPy's policy: no split changes."""
 
 from pathlib import Path
 
