@@ -12,6 +12,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from jupyter_cache.executors.utils import single_nb_execution
+from jupyter_core.utils import ensure_event_loop
 from nbformat import NotebookNode
 
 # What the kernels inherit. One thread each: they share the cores, and a page's numbers must not depend on how many there are.
@@ -61,6 +62,8 @@ def run(page: Page, timeout: int) -> Outcome:
         result = single_nb_execution(page.notebook, str(page.path.parent), timeout, False, extra_arguments=quiet)
     except Exception:  # the kernel could not start, or died
         return Outcome(page, 0.0, traceback.format_exc())
+    finally:
+        ensure_event_loop().close()  # this thread's, which nbclient leaves open
     return Outcome(page, result.time, result.exc_string)
 
 

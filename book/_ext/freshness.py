@@ -81,20 +81,15 @@ def execute_stale_pages(app, env, added, changed, removed) -> list[str]:
     return [page.name for page in stale]
 
 
-def forget_failed_build(app, exception):
-    """Make the build that follows one with warnings read every page again, or it would find nothing to warn of."""
+def finish(app, exception):
+    """Name the file to open. After a build with warnings forget the pages: the next one must read all, to warn again."""
     if exception or app._warncount:
         Path(app.doctreedir, "environment.pickle").unlink(missing_ok=True)
-
-
-def say_where_it_is(app, exception):
-    """Name the file to open."""
-    if not exception and not app.statuscode and app.builder.name == "html":
+    elif app.builder.name == "html":
         say(f"The book is built. Open {Path(app.outdir, 'index.html').as_uri()}")
 
 
 def setup(app):
     app.connect("env-get-outdated", execute_stale_pages)
-    app.connect("build-finished", forget_failed_build)
-    app.connect("build-finished", say_where_it_is)
+    app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
