@@ -59,7 +59,7 @@ grade: $(HAS)grading ## grade the notebooks in a folder or zip: make grade SUBMI
 formgrader: $(HAS)grading ## open formgrader, to grade written answers (COURSE=course)
 	$(BIN)/python -m vaecourse.grading formgrader --course "$(COURSE)"
 
-bench: $(HAS)bench ## time the package beside bare loops and its peers, which it installs; time the set-up, the book, the tests
+bench: $(HAS)bench ## time the package beside bare loops and its peers, which it installs; time the set-up and the book
 	set -e; for benchmark in training players estimators mixture growth grading build; do \
 		$(BIN)/python tests/benchmarks/$$benchmark.py; done
 
