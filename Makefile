@@ -3,53 +3,63 @@
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-INSTALLED := .venv/installed
+HAS := .venv/has-
 COURSE ?= course
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint lab release grade formgrader bench clean
+.PHONY: help install book chapter test lint lab release grade formgrader bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-install: $(INSTALLED) ## make .venv with the exact requirements; an environment that is there is kept and completed
+install: $(HAS)book ## make .venv with what the book needs; what else needs more brings it
 
 .venv/bin/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed. Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
-	$(PYTHON) -m venv .venv
+	@echo "Making an environment in .venv with $$("$(PYTHON)" -V)"
+	@"$(PYTHON)" -m venv .venv
 
-$(INSTALLED): requirements.txt pyproject.toml | .venv/bin/python
-	$(PIP) -r requirements.txt
-	$(PIP) --no-deps --no-build-isolation -e .
+# Each purpose is an extra of pyproject.toml; requirements.txt holds the exact versions. The loop cuts pip's flood down to what
+# takes its time. What is installed already is kept.
+$(HAS)%: requirements.txt pyproject.toml | .venv/bin/python
+	@echo "Installing what is needed for: $*. Where nothing is there yet it takes a minute or two, more on a slow line"
+	@started=$$(date +%s); found=0; { $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
+		-c requirements.txt -e ".[$*]"; echo "exit $$?"; } | while read -r what name rest; do case "$$what $$name $$rest" in \
+		"Collecting "* | "Processing "*) found=$$((found + 1)); [ $$((found % 25)) -ne 0 ] || echo "  $$found packages found" ;; \
+		"Downloading "*" ("[0-9][0-9]*MB")") name=$${name##*/}; echo "  downloading $${name%%-*} $$rest" ;; \
+		"Installing collected "*) set -- $$rest; echo "  installing $$(($$# - 1)) packages" ;; \
+		"exit 0 ") echo "Installed in $$(($$(date +%s) - started)) s" ;; \
+		"exit "*) exit $$name ;; esac; done
 	@touch $@
 
-book: $(INSTALLED) ## execute and build the book; again with nothing changed: seconds
-	$(BIN)/jupyter-book build . -W -n --keep-going -q
+book: $(HAS)book ## execute and build the book; again with nothing changed: seconds
+	@$(BIN)/jupyter-book build . -W -n --keep-going -q > /dev/null  # what there is to say is on stderr
 
-test: $(INSTALLED) ## the package's tests, the labs, and the book's own checks
+chapter: $(HAS)book ## begin a chapter: stubs of its five faces: make chapter NAME=08_regularizers
+	@$(BIN)/python notebooks/source/new_chapter.py "$(NAME)"
+
+test: $(HAS)test ## the package's tests, the labs, and the book's own checks
 	$(BIN)/python -m pytest --nbval-lax tests $(wildcard notebooks/*.ipynb)
 
-lint: $(INSTALLED) ## the style of the code
+lint: $(HAS)test ## the style of the code
 	$(BIN)/ruff check --exclude '*.md' --exclude '*.ipynb'
 	$(BIN)/ruff format --check --exclude '*.md' --exclude '*.ipynb'
 
-lab: $(INSTALLED) ## open the labs in JupyterLab
+lab: $(HAS)lab ## open the labs in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-release: $(INSTALLED) ## pack what students need: COURSE/exercises.zip (COURSE=course)
+release: $(HAS)grading ## pack what students need: COURSE/exercises.zip (COURSE=course)
 	$(BIN)/python -m vaecourse.grading release --course "$(COURSE)"
 
-grade: $(INSTALLED) ## grade the notebooks in a folder or zip: make grade SUBMISSIONS=... (COURSE=course)
+grade: $(HAS)grading ## grade the notebooks in a folder or zip: make grade SUBMISSIONS=... (COURSE=course)
 	@test -n "$(SUBMISSIONS)" || { echo "Say where the submissions are: make grade SUBMISSIONS=folder-or-zip"; exit 1; }
 	$(BIN)/python -m vaecourse.grading grade --course "$(COURSE)" "$(SUBMISSIONS)"
 
-formgrader: $(INSTALLED) ## open formgrader, to grade written answers (COURSE=course)
+formgrader: $(HAS)grading ## open formgrader, to grade written answers (COURSE=course)
 	$(BIN)/python -m vaecourse.grading formgrader --course "$(COURSE)"
 
-bench: $(INSTALLED) ## time the package beside bare loops and its peers, which it installs; time the set-up, the book, the tests
-	$(PIP) -c requirements.txt --no-build-isolation -e ".[bench]"
+bench: $(HAS)bench ## time the package beside bare loops and its peers, which it installs; time the set-up and the book
 	set -e; for benchmark in training players estimators mixture growth grading build; do \
 		$(BIN)/python tests/benchmarks/$$benchmark.py; done
 

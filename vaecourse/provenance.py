@@ -10,6 +10,7 @@ import hashlib
 import io
 import tokenize
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent
@@ -64,6 +65,7 @@ def closure(modules: Iterable[str]) -> set[str]:
     return found
 
 
+@cache  # a book of many pages asks for the same modules
 def code(source: str) -> str:
     """Python source without comments, docstrings, blank lines and trailing spaces."""
     lines = [list(line) for line in source.split("\n")]

@@ -86,7 +86,10 @@ class FromFiles(SphinxDirective):
 
     def chapter(self, name: str) -> Chapter:
         self.depend_on(name)
-        return read(self.root, name)
+        known = self.env.temp_data.setdefault("chapters", {})  # a page asks for one more than once
+        if name not in known:
+            known[name] = read(self.root, name)
+        return known[name]
 
 
 class ChapterTable(FromFiles):

@@ -1,14 +1,7 @@
-"""Pictures in pages: figures that move are drawn for a page, with no kernel, and no picture is without words.
-
-A picture without alternative text is a warning, and so an error of the build.
-"""
-
-import os
+"""No picture in a page is without words: one without alternative text is a warning, and so an error of the build."""
 
 from docutils import nodes
 from sphinx.util import logging
-
-from vaecourse.explorable.figure import IN_PAGE
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +19,5 @@ def ask_for_words(app, doctree, docname):
 
 
 def setup(app):
-    os.environ[IN_PAGE] = "1"  # the kernels inherit it
     app.connect("doctree-resolved", ask_for_words)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

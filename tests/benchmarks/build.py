@@ -1,6 +1,6 @@
-"""How long a new user waits: to install, to build the book, to build it again, to run the tests.
+"""How long a new user waits: to install, to build the book, to build it again; if asked, to run the tests.
 
-    python tests/benchmarks/build.py
+    python tests/benchmarks/build.py [--tests]
 
 works in a fresh clone of what is committed, in a temporary folder, with the commands of the README; it needs a package
 index and some minutes. Writes the table on the book's front page, book/results/build.md, line by line.
@@ -47,7 +47,7 @@ def main() -> None:
             ("`make install`, from nothing", "install"),
             ("`make book`, the first time", "book"),
             ("`make book`, nothing changed", "book"),
-            ("`make test`", "test"),
+            *[("`make test`, with what it installs", "test")] * ("--tests" in sys.argv),
         ]:
             rows[what] = seconds(clone, target)
             write(rows)

@@ -105,18 +105,13 @@ def test_executed_page_is_silent_on_stderr(book, page):
     assert not said, pformat(said)
 
 
+new_chapter = load(ROOT / "notebooks" / "source" / "new_chapter.py")
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_chapter_has_its_five_faces(chapter):
-    slug = chapter[3:]
-    faces = [
-        [f"book/{chapter}.md"],
-        [f"notebooks/{chapter}.ipynb"],
-        [f"notebooks/assignments/{chapter}.ipynb"],
-        [f"vaecourse/{slug}.py", f"vaecourse/{slug}/__init__.py"],
-        [f"tests/test_{slug}.py"],
-    ]
-    missing = [" or ".join(files) for files in faces if not any((ROOT / file).exists() for file in files)]
-    assert not missing, f"chapter {chapter} lacks {', '.join(missing)}"
+    lacks = new_chapter.unfinished(chapter)
+    assert not lacks, "\n".join(lacks)
 
 
 register = load(ROOT / "book" / "_ext" / "register.py")

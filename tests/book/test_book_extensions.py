@@ -1,5 +1,6 @@
-"""The book's local extensions: pages run again when needed, numbers come from file names, equations show their tests."""
+"""The book's local extensions: pages run when needed and side by side, numbers come from file names, equations have marks."""
 
+import re
 import shutil
 import sys
 from io import StringIO
@@ -13,6 +14,7 @@ from sphinx.util.docutils import docutils_namespace
 import vaecourse
 from helpers import ROOT, load
 from vaecourse import provenance
+from vaecourse.explorable.figure import IN_PAGE
 
 EXTENSIONS = ROOT / "book" / "_ext"
 
@@ -23,59 +25,111 @@ kernelspec: {display_name: Python 3, language: python, name: python3}
 # A page
 
 ```{code-cell} ipython3
+from pathlib import Path
 from vaecourse import provenance
-open("runs", "a").write("run ")
+with Path("NAME.runs").open("a") as runs: print("run", file=runs)
 results = "page.numbers";
 ```
 """
 
 
+class Project:
+    """A book whose pages count their runs, and a copy of the package to edit."""
+
+    def __init__(self, root: Path):
+        self.root, self.package, self.source = root, root / "vaecourse", root / "source"
+        self.warnings = ""
+        shutil.copytree(Path(vaecourse.__file__).parent, self.package, ignore=shutil.ignore_patterns("__pycache__"))
+        (self.source / "results").mkdir(parents=True)
+
+    def page(self, name: str, more: str = "") -> None:
+        """Write a page, with one more line of code."""
+        (self.source / f"{name}.md").write_text(PAGE.replace("NAME", name).replace("results =", f"{more}\nresults ="))
+
+    def build(self) -> int:
+        """Build; the exit status."""
+        settings = {
+            "extensions": ["myst_nb", "freshness"],
+            "source_suffix": {".md": "myst-nb"},  # Sphinx would write in a default that all builds of a process share
+            "nb_execution_mode": "cache",
+            "root_doc": "07_page",
+        }
+        warnings = StringIO()
+        with docutils_namespace():
+            folders = [self.source, None, self.root / "_build" / "html", self.root / "_build" / ".doctrees"]
+            app = Sphinx(*folders, "html", settings, status=None, warning=warnings, warningiserror=True, keep_going=True)
+            app.build()
+        self.warnings = warnings.getvalue()
+        return app.statuscode
+
+    def runs(self, name: str = "07_page") -> int:
+        """How often a page has run in all."""
+        return (self.source / f"{name}.runs").read_text().count("run")
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A one-page book whose page counts its runs, and a copy of the package to edit."""
-    package, source = tmp_path / "vaecourse", tmp_path / "source"
-    shutil.copytree(Path(vaecourse.__file__).parent, package)
-    (source / "results").mkdir(parents=True)
-    (source / "07_page.md").write_text(PAGE)
-    monkeypatch.setattr(provenance, "ROOT", package)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path / "vaecourse")
     monkeypatch.syspath_prepend(EXTENSIONS)
-    yield tmp_path
-    sys.modules.pop("freshness", None)
-
-
-def runs(project) -> int:
-    """Build, as often as asked; how often the page has run in all."""
-    settings = {
-        "extensions": ["myst_nb", "freshness"],
-        "source_suffix": {".md": "myst-nb"},  # Sphinx would write in a default that all builds of a process share
-        "nb_execution_mode": "cache",
-        "root_doc": "07_page",
-    }
-    folders = [project / "source", None, project / "_build" / "html", project / "_build" / ".doctrees"]
-    with docutils_namespace():
-        Sphinx(*folders, "html", settings, status=None).build()
-    return (project / "source" / "runs").read_text().count("run")
+    for inherited in (IN_PAGE, "OMP_NUM_THREADS"):  # what pages are executed with is forgotten again
+        monkeypatch.setenv(inherited, "to be forgotten")
+    yield Project(tmp_path)
+    for extension in ("freshness", "execution"):
+        sys.modules.pop(extension, None)
 
 
 @pytest.mark.filterwarnings("default")
 def test_page_runs_again_only_when_its_code_or_its_results_change(project):
-    assert runs(project) == 1
-    assert runs(project) == 1, "nothing changed"
+    def runs() -> int:
+        assert project.build() == 0
+        return project.runs()
 
-    with (project / "vaecourse" / "vae.py").open("a") as module:
+    project.page("07_page")
+    assert runs() == 1
+    assert runs() == 1, "nothing changed"
+
+    with (project.package / "vae.py").open("a") as module:
         module.write("\nEDITED = True\n")
-    assert runs(project) == 1, "the page does not import this module"
+    assert runs() == 1, "the page does not import this module"
 
-    with (project / "vaecourse" / "provenance.py").open("a") as module:
+    with (project.package / "provenance.py").open("a") as module:
         module.write("\n# a remark\n")
-    assert runs(project) == 1, "words are not code"
+    assert runs() == 1, "words are not code"
 
-    with (project / "vaecourse" / "provenance.py").open("a") as module:
+    with (project.package / "provenance.py").open("a") as module:
         module.write("\nEDITED = True\n")
-    assert runs(project) == 2
+    assert runs() == 2
 
-    (project / "source" / "results" / "page.numbers.json").write_text("{}")
-    assert runs(project) == 3
+    (project.source / "results" / "page.numbers.json").write_text("{}")
+    assert runs() == 3
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_line_is_said_for_each_page_and_one_that_fails_breaks_the_build_and_alone_runs_again(project, capfd):
+    project.page("07_page", "import os; assert os.environ['OMP_NUM_THREADS'] == os.environ['VAECOURSE_PAGE'] == '1'")
+    project.page("08_page", "1 / 0")
+    (project.source / "index.md").write_text("# Nothing to execute")
+    with (project.source / "07_page.md").open("a") as page:
+        page.write("\n```{toctree}\n08_page\nindex\n```\n")
+    assert project.build() == 1
+    (warning,) = project.warnings.split("WARNING: ")[1:]
+    assert "08_page.md: " in project.warnings and "ZeroDivisionError" in warning and "1 / 0" in warning
+    first, *lines = capfd.readouterr().err.splitlines()
+    assert re.fullmatch(r"2 pages to execute on [12] cores?: about \d+ s", first)
+    assert sorted(re.sub(r" +[\d.]+ s", "", line).strip() for line in lines) == ["07_page", "08_page  failed"]
+    assert (project.runs("07_page"), project.runs("08_page")) == (1, 1)
+
+    project.page("08_page")
+    assert project.build() == 0
+    assert (project.runs("07_page"), project.runs("08_page")) == (1, 2)
+    html = project.root / "_build" / "html" / "index.html"
+    assert capfd.readouterr().err.splitlines()[-1] == f"The book is built. Open {html.as_uri()}"
+
+
+def test_the_pages_are_told_that_they_are_pages():
+    assert f'"{IN_PAGE}"' in (EXTENSIONS / "execution.py").read_text(), (
+        "the name is written there, since importing it takes long"
+    )
 
 
 @pytest.mark.parametrize(

