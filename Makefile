@@ -5,10 +5,11 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := .venv/installed
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=4
 COURSE ?= course
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint lab release grade formgrader bench clean
+.PHONY: help install book test quick lint lab release grade formgrader bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,7 +30,10 @@ book: $(INSTALLED) ## execute and build the book; again with nothing changed: se
 	$(BIN)/jupyter-book build . -W -n --keep-going -q
 
 test: $(INSTALLED) ## the package's tests, the labs, and the book's own checks
-	$(BIN)/python -m pytest --nbval-lax tests $(wildcard notebooks/*.ipynb)
+	$(PYTEST)
+
+quick: $(INSTALLED) ## the tests that need no browser, sandbox, lab or training: two minutes
+	$(PYTEST) -m "not slow"
 
 lint: $(INSTALLED) ## the style of the code
 	$(BIN)/ruff check --exclude '*.md' --exclude '*.ipynb'
