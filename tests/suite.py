@@ -58,7 +58,9 @@ def budget(nodeid: str) -> Budget:
 
 def unit(nodeid: str) -> str:
     """The tests that stay together with this one: a name for them."""
-    return file_of(nodeid) + nodeid.partition("[")[2] if budget(nodeid).by_case else file_of(nodeid)
+    file, _, test = nodeid.partition("::")
+    _, bracket, case = test.partition("[")
+    return f"{file}::{bracket}{case}" if budget(nodeid).by_case else file
 
 
 class Units(LoadScopeScheduling):
@@ -97,20 +99,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def report_times(terminalreporter: pytest.TerminalReporter, took: Counter) -> None:
     """The slowest files of a run of many, and whatever is over its budget: a warning, since machines differ."""
-    files, units, most = Counter(), Counter(), {}
+    files, units, planned = Counter(), Counter(), Counter()
     for nodeid, seconds in took.items():
         files[file_of(nodeid)] += seconds
         units[unit(nodeid)] += seconds
-        most[unit(nodeid)] = budget(nodeid).seconds
-    over = [f"{name} took {seconds:.0f} s, {most[name]} planned" for name, seconds in units.items() if seconds > most[name]]
+    for name in units:
+        planned[file_of(name)] += budget(name).seconds
+    over = [f"{name} took {seconds:.0f} s" for name, seconds in units.items() if seconds > budget(name).seconds]
     if (elapsed := time.monotonic() - started) > SUITE:
         over.append(f"the suite took {elapsed / 60:.0f} minutes, {SUITE // 60} planned with {CHAPTERS} chapters on two cores")
     if len(files) > LINES:
-        terminalreporter.section(f"the {LINES} slowest files of {len(files)}")
+        terminalreporter.section(f"the {LINES} slowest of {len(files)} files")
         for file, seconds in files.most_common(LINES):
-            terminalreporter.write_line(f"{seconds:6.0f} s  {file}")
+            terminalreporter.write_line(f"{seconds:6.0f} s of {planned[file]:4}  {file}")
     if over:
-        terminalreporter.section("over budget: LEDGER in tests/suite.py", yellow=True)
+        terminalreporter.section("over budget: see LEDGER in tests/suite.py", yellow=True)
         for line in over:
             terminalreporter.write_line(line)
 
