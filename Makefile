@@ -4,10 +4,11 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 HAS := .venv/has-
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=4
 COURSE ?= course
 
 .DEFAULT_GOAL := help
-.PHONY: help install book chapter test lint lab release grade formgrader bench clean
+.PHONY: help install book chapter test quick lint lab release grade formgrader bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -40,7 +41,10 @@ chapter: $(HAS)book ## begin a chapter: stubs of its five faces: make chapter NA
 	@$(BIN)/python notebooks/source/new_chapter.py "$(NAME)"
 
 test: $(HAS)test ## the package's tests, the labs, and the book's own checks
-	$(BIN)/python -m pytest --nbval-lax tests $(wildcard notebooks/*.ipynb)
+	$(PYTEST)
+
+quick: $(HAS)test ## the tests that need no browser, sandbox, lab or training: two minutes
+	$(PYTEST) -m "not slow"
 
 lint: $(HAS)test ## the style of the code
 	$(BIN)/ruff check --exclude '*.md' --exclude '*.ipynb'

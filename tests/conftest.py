@@ -1,5 +1,6 @@
-"""What all tests share: shapes enforced while they run, one thread, a browser, and the report of stale results."""
+"""What all tests share: shapes enforced while they run, one thread, the built book, and a browser."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -8,13 +9,13 @@ from pathlib import Path
 import jaxtyping
 import matplotlib
 import pytest
+from filelock import FileLock
 
+os.environ["OMP_NUM_THREADS"] = "1"  # the tests' tensors are tiny; before PyTorch is imported, and for all that tests start
 jaxtyping.install_import_hook("vaecourse", "beartype.beartype")  # before anything imports the package
-
-import torch  # noqa: E402
-
-torch.set_num_threads(1)  # the tests' tensors are tiny
 matplotlib.use("agg")  # here only: the labs run in kernels of their own
+
+pytest_plugins = ["suite"]
 
 BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 NO_BROWSER = "no Chromium: install it (Debian: `apt-get install chromium`; elsewhere: `.venv/bin/playwright install chromium`)"
@@ -30,9 +31,9 @@ def no_shape_checks():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium():
-    """A headless Chromium; stopped with this module, since its event loop would be in the way of others."""
+    """A headless Chromium, from the first test that wants it on; no test without it comes later (suite.py)."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -46,12 +47,20 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def book() -> Path:
-    """The built pages. The build is the one of `make book`, in `_build`; what has not changed is not built again."""
+def book(tmp_path_factory, worker_id) -> Path:
+    """The built pages. The build is the one of `make book`, in `_build`; what has not changed is not built again.
+
+    Of the processes that share a run, the first to come builds, and leaves word for the others, which wait.
+    """
     root = Path(__file__).parents[1]
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", root, "-W", "-n", "--keep-going", "-q"]
-    build = subprocess.run(command, capture_output=True, text=True)
-    assert build.returncode == 0, build.stdout + build.stderr
+    folder = tmp_path_factory.getbasetemp()
+    word = (folder if worker_id == "master" else folder.parent) / "book.txt"
+    with FileLock(f"{word}.lock"):
+        if not word.exists():
+            command = [Path(sys.executable).with_name("jupyter-book"), "build", root, "-W", "-n", "--keep-going", "-q"]
+            build = subprocess.run(command, capture_output=True, text=True)
+            word.write_text(f"{build.stdout}{build.stderr}\nno book" if build.returncode else "")
+    assert not (said := word.read_text()), said
     return root / "_build" / "html"
 
 
@@ -89,12 +98,3 @@ def open_page(chromium, tmp_path):
     for context in contexts:
         context.close()
     assert faults == []
-
-
-def pytest_terminal_summary(terminalreporter):
-    from vaecourse import results
-
-    if lines := results.stale():
-        terminalreporter.section("stale results: python -m vaecourse.experiments NAME computes one again")
-        for line in lines:
-            terminalreporter.write_line(line)

@@ -27,16 +27,22 @@ def path(module: str) -> Path | None:
 def imports(source: str, module: str | None = None) -> set[str]:
     """The package's modules that Python source imports directly; `module` is its own name, for relative imports."""
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in _nodes(source):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = _base(node, module)
             for name in (f"{base}.{alias.name}" for alias in node.names):
                 names.add(name if path(name) else base)  # a module of a package, or what a module holds
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == PACKAGE:
+        elif isinstance(node.value, ast.Name) and node.value.id == PACKAGE:
             names.add(f"{PACKAGE}.{node.attr}")  # `import vaecourse`, then `vaecourse.vae`
     return {name for name in names if name != PACKAGE and path(name)}
+
+
+@cache
+def _nodes(source: str) -> list[ast.Import | ast.ImportFrom | ast.Attribute]:
+    """The statements and expressions of Python source that may name a module."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom | ast.Attribute)]
 
 
 def _base(node: ast.ImportFrom, module: str | None) -> str:
@@ -65,7 +71,7 @@ def closure(modules: Iterable[str]) -> set[str]:
     return found
 
 
-@cache  # a book of many pages asks for the same modules
+@cache  # a book of many pages, and a suite of many results, ask for the same modules
 def code(source: str) -> str:
     """Python source without comments, docstrings, blank lines and trailing spaces."""
     lines = [list(line) for line in source.split("\n")]

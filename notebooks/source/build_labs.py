@@ -5,6 +5,7 @@ python notebooks/source/build_labs.py 07_vae     one
 """
 
 import hashlib
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -32,9 +33,14 @@ def convert(source: Path) -> NotebookNode:
 
 
 def execute(notebook: NotebookNode) -> NotebookNode:
-    """Run all cells in a fresh kernel; raises nbclient's CellExecutionError where one fails."""
+    """Run all cells in a fresh kernel, on one thread; raises nbclient's CellExecutionError where one fails.
+
+    A lab's tensors are tiny: threads would wait for one another, and for whatever else the machine does.
+    """
     settings = {"timeout": 120, "record_timing": False, "coalesce_streams": True, "store_widget_state": False}
-    NotebookClient(notebook, resources={"metadata": {"path": NOTEBOOKS}}, **settings).execute()
+    NotebookClient(notebook, resources={"metadata": {"path": NOTEBOOKS}}, **settings).execute(
+        env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     return notebook
 
 
