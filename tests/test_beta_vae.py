@@ -30,7 +30,7 @@ from vaecourse.beta_vae import BetaTCVAE, BetaVAE, CapacityVAE, ConstrainedVAE
 from vaecourse.distributions import Normal
 from vaecourse.exact_models import ProbabilisticPCA
 from vaecourse.experiments.beta_vae import copied_weights, weighted_weights
-from vaecourse.networks import GaussianNetwork
+from vaecourse.networks import GaussianNetwork, initial_weights
 from vaecourse.vae import ELBO, VAE, bernoulli_vae, gaussian_vae
 
 
@@ -57,13 +57,12 @@ def linear(kind: type[VAE], latents: int = 3, **more) -> VAE:
     """One of the models with a linear decoder of variance C and an ELBO in closed form: training has no noise."""
 
     class Known(kind):
-        def elbo(self, x: Tensor, generator: torch.Generator | None = None, samples: int = 1) -> ELBO:
+        def elbo(self, x: Tensor, draws: int = 1, generator: torch.Generator | None = None) -> ELBO:
             q, W = self.encode(x), self.decoder.weight
             squares = ((x - q.mu @ W.T) ** 2).sum(-1) + ((2 * q.log_sigma).exp() * (W**2).sum(0)).sum(-1)
             return ELBO(0.5 * squares / C + 0.5 * x.shape[1] * log(2 * pi * C), q.kl_to_standard())
 
-    with torch.random.fork_rng():
-        torch.manual_seed(2)
+    with initial_weights(seed=2):
         encoder = GaussianNetwork(nn.Linear(4, latents, bias=False), nn.Parameter(torch.full((latents,), -0.5)))
         return Known(encoder, nn.Linear(latents, 4, bias=False), 4, latents, **more).double()
 
@@ -107,7 +106,7 @@ def numeric_optimum(beta: float, latents: int) -> tuple[float, float]:
 @pytest.mark.equation("eq-beta_vae-water", oracle="numeric search over all linear models, by scipy")
 @pytest.mark.parametrize("beta, latents", [(0.5, 4), (1.0, 2), (4.0, 4), (12.0, 3)])
 def test_the_best_linear_beta_vae_fills_the_variances_with_water_up_to_beta_c(beta, latents):
-    rate, distortion = beta_vae.gaussian_rate_distortion(VARIANCES, C, beta, latents)
+    rate, distortion = beta_vae.gaussian_rate_distortion(VARIANCES, C, beta, latents=latents)
     theirs = numeric_optimum(beta, latents)
     assert rate == pytest.approx(theirs[0], abs=1e-4)
     assert distortion == pytest.approx(theirs[1], abs=1e-4)
@@ -117,7 +116,7 @@ def test_at_beta_one_the_water_level_is_the_noise_and_the_bound_is_the_evidence_
     variances = torch.tensor([4.0, 2.0, C, C], dtype=torch.float64)
     x = with_covariance(variances)
     evidence = ProbabilisticPCA.fit(x, 2).evidence(x).mean().item()
-    assert -sum(beta_vae.gaussian_rate_distortion(variances, C, 1.0, 2)) == pytest.approx(evidence, abs=1e-10)
+    assert -sum(beta_vae.gaussian_rate_distortion(variances, C, 1.0, latents=2)) == pytest.approx(evidence, abs=1e-10)
 
 
 @pytest.mark.equation("eq-beta_vae-slope", oracle="finite differences")
@@ -136,25 +135,24 @@ def test_beta_is_minus_the_slope_of_distortion_over_rate_which_fall_and_rise_wit
 @pytest.mark.parametrize("beta", [1.0, 3.0, 25.0])
 def test_a_beta_vae_trains_to_the_best_rate_and_distortion(beta):
     parts = trained(linear(BetaVAE, beta=beta))
-    rate, distortion = beta_vae.gaussian_rate_distortion(VARIANCES, C, beta, 3)
+    rate, distortion = beta_vae.gaussian_rate_distortion(VARIANCES, C, beta, latents=3)
     assert parts["rate"] == pytest.approx(rate, abs=0.02)
     assert parts["distortion"] == pytest.approx(distortion, abs=0.02)
     assert parts["loss"] == pytest.approx(parts["distortion"] + beta * parts["rate"])
 
 
 def test_beta_one_is_the_vae_to_the_bit():
-    plain = bernoulli_vae(6, 2, hidden=(5,))
     x = torch.rand(9, 6, generator=generator())
-    ours = BetaVAE(plain.encoder, plain.decoder, 6, 2, beta=1.0).loss(x, generator(3))
-    assert all(torch.equal(value, ours[name]) for name, value in plain.loss(x, generator(3)).items())
+    theirs = bernoulli_vae(6, 2, hidden=(5,)).loss(x, generator(3))
+    ours = bernoulli_vae(6, 2, hidden=(5,), kind=BetaVAE, beta=1.0).loss(x, generator(3))
+    assert all(torch.equal(value, ours[name]) for name, value in theirs.items())
 
 
 def test_beta_at_variance_c_and_one_at_variance_beta_c_have_the_same_gradients_up_to_beta():
     beta, x = 7.0, normal(9, 6)
     gradients = []
     for price, c in ((beta, 0.3), (1.0, 0.3 * beta)):
-        plain = gaussian_vae(6, 2, hidden=(5,), log_sigma=0.5 * log(c)).double()
-        model = BetaVAE(plain.encoder, plain.decoder, 6, 2, price)
+        model = gaussian_vae(6, 2, hidden=(5,), log_sigma=0.5 * log(c), kind=BetaVAE, beta=price).double()
         gradients.append(torch.autograd.grad(model.loss(x, generator(1))["loss"] / price, list(model.parameters())))
     assert all(torch.allclose(a, b, rtol=1e-6) for a, b in zip(*gradients, strict=True))
 
@@ -164,7 +162,7 @@ def test_beta_at_variance_c_and_one_at_variance_beta_c_have_the_same_gradients_u
 
 def level_of(rate: float) -> float:
     """The beta at which the best linear model with three latents has this rate."""
-    return optimize.brentq(lambda beta: beta_vae.gaussian_rate_distortion(VARIANCES, C, beta, 3)[0] - rate, 1e-3, 19.9)
+    return optimize.brentq(lambda beta: beta_vae.gaussian_rate_distortion(VARIANCES, C, beta, latents=3)[0] - rate, 1e-3, 19.9)
 
 
 @pytest.mark.equation("eq-beta_vae-constraint", oracle="closed form of the best linear model")
@@ -176,7 +174,7 @@ def test_under_a_limit_the_rate_settles_on_it_and_the_multiplier_on_its_price(de
     assert parts["rate"] == pytest.approx(delta, abs=0.01)
     assert parts["beta"] == pytest.approx(level_of(delta), rel=0.03)
     assert parts["distortion"] == pytest.approx(
-        beta_vae.gaussian_rate_distortion(VARIANCES, C, level_of(delta), 3)[1], abs=0.03
+        beta_vae.gaussian_rate_distortion(VARIANCES, C, level_of(delta), latents=3)[1], abs=0.03
     )
 
 
@@ -233,7 +231,7 @@ def test_the_rate_follows_the_capacity_where_gamma_is_above_its_price_and_stops_
     price = level_of(1.5)
     filled = trained(linear(CapacityVAE, capacity=1.5, steps=500, gamma=3 * price))
     assert filled["rate"] == pytest.approx(1.5, abs=0.03)
-    assert filled["distortion"] == pytest.approx(beta_vae.gaussian_rate_distortion(VARIANCES, C, price, 3)[1], abs=0.15)
+    assert filled["distortion"] == pytest.approx(beta_vae.gaussian_rate_distortion(VARIANCES, C, price, latents=3)[1], abs=0.15)
     too_cheap = trained(linear(CapacityVAE, capacity=0.0, steps=1, gamma=price))
     assert too_cheap["rate"] == pytest.approx(1.5, abs=0.03), "a capacity of 0 at that price is a beta-VAE"
 
@@ -273,7 +271,7 @@ def test_the_rate_is_information_total_correlation_and_the_marginals_distance_fr
     rate = posteriors().kl_to_standard().mean().item()
     assert sum(exact) == pytest.approx(rate, abs=1e-8) and min(exact) > 0.02
     draws = 40
-    ours = beta_vae.rate_parts(posteriors(150), generator(), draws, chunk=70)
+    ours = beta_vae.rate_parts(posteriors(150), draws, chunk=70, generator=generator())
     for part, mean, sd in zip((ours.information, ours.total_correlation, ours.marginals), exact, spread, strict=True):
         assert abs(part - mean) < 3.9 * sd / sqrt(450 * draws)
 
@@ -295,7 +293,7 @@ def test_stratified_weights_are_unbiased_for_the_density_and_the_copied_and_the_
     for first in range(n):  # the image that z is said to come from; copied weights differ from row to row
         estimates = {name: [] for name in means}
         for others in combinations([i for i in range(n) if i != first], batch - 1):
-            part = Normal(q.mu[[first, *others]], q.log_sigma[[first, *others]])
+            part = q[[first, *others]]
             estimates["stratified"].append(direct_density(part, z, own).item())
             estimates["copied"].append(
                 direct_density(part, z, copied_weights(batch, n)[-1:].exp().double()[:, [2, 0, 1]]).item()
@@ -313,7 +311,7 @@ def test_the_batchs_total_correlation_is_that_of_the_weighted_mixtures():
     n, q, z = 40, Normal(normal(5, 3, seed=1), normal(5, 3, seed=2) - 1), normal(5, 3, seed=3)
     weights = torch.full((5, 5), 39 / (40 * 4), dtype=torch.float64).fill_diagonal_(1 / 40)
     joint = direct_density(q, z, weights).log()
-    single = [direct_density(Normal(q.mu[:, [j]], q.log_sigma[:, [j]]), z[:, [j]], weights).log() for j in range(3)]
+    single = [direct_density(q[:, [j]], z[:, [j]], weights).log() for j in range(3)]
     assert torch.allclose(beta_vae.batch_total_correlation(q, z, n), joint - sum(single))
 
 
@@ -339,10 +337,11 @@ def test_the_beta_tcvae_charges_total_correlation_on_top_of_the_vaes_loss():
     theirs, q = plain.loss(x, generator(4)), plain.encode(x)
     z = q.sample(generator(4))
     everything = torch.full((8, 8), 1 / 8, dtype=torch.float64)  # a batch of all images: nothing is estimated
-    single = [direct_density(Normal(q.mu[:, [j]], q.log_sigma[:, [j]]), z[:, [j]], everything).log() for j in range(3)]
+    single = [direct_density(q[:, [j]], z[:, [j]], everything).log() for j in range(3)]
     correlation = (direct_density(q, z, everything).log() - sum(single)).mean().item()
     for beta in (0.0, 1.0, 6.0):
-        ours = BetaTCVAE(plain.encoder, plain.decoder, 6, 3, beta, n=8).loss(x, generator(4))
+        model = bernoulli_vae(6, 3, hidden=(5,), kind=BetaTCVAE, beta=beta, n=8).double()
+        ours = model.loss(x, generator(4))
         assert ours["total_correlation"].item() == pytest.approx(correlation)
         assert ours["loss"].item() == pytest.approx(theirs["loss"].item() + (beta - 1) * correlation)
 
@@ -350,16 +349,15 @@ def test_the_beta_tcvae_charges_total_correlation_on_top_of_the_vaes_loss():
 # Training: resumed, without waiting, in two processes
 
 MODELS = {
-    "beta": lambda *parts: BetaVAE(*parts, beta=4.0),
-    "limit": lambda *parts: ConstrainedVAE(*parts, delta=1.0, eta=0.1),
-    "capacity": lambda *parts: CapacityVAE(*parts, capacity=2.0, steps=20, gamma=5.0),
-    "correlation": lambda *parts: BetaTCVAE(*parts, beta=4.0, n=37),
+    "beta": {"kind": BetaVAE, "beta": 4.0},
+    "limit": {"kind": ConstrainedVAE, "delta": 1.0, "eta": 0.1},
+    "capacity": {"kind": CapacityVAE, "capacity": 2.0, "steps": 20, "gamma": 5.0},
+    "correlation": {"kind": BetaTCVAE, "beta": 4.0, "n": 37},
 }
 
 
 def small(name: str) -> VAE:
-    plain = bernoulli_vae(6, 2, hidden=(8,))
-    return MODELS[name](plain.encoder, plain.decoder, 6, 2)
+    return bernoulli_vae(6, 2, hidden=(8,), **MODELS[name])
 
 
 @pytest.mark.parametrize("name", ["limit", "capacity"])
@@ -454,8 +452,8 @@ def test_scores_on_a_gpu_are_those_on_the_cpu():
     for score in (*SCORES.values(), lambda z, v: beta_vae.mutual_information(z, v).sum().item()):
         assert score(codes.cuda(), factors.cuda()) == pytest.approx(score(codes, factors), abs=0.1)
     q = Normal(codes, torch.zeros_like(codes))
-    on_gpu = beta_vae.posterior_information(Normal(codes.cuda(), q.log_sigma.cuda()), factors, generator())
-    assert torch.allclose(on_gpu.cpu(), beta_vae.posterior_information(q, factors, generator()))
+    on_gpu = beta_vae.posterior_information(Normal(codes.cuda(), q.log_sigma.cuda()), factors, generator=generator())
+    assert torch.allclose(on_gpu.cpu(), beta_vae.posterior_information(q, factors, generator=generator()))
 
 
 def test_a_traversal_moves_one_latent_at_a_time():
@@ -490,8 +488,8 @@ SCORES = {
     "sap": beta_vae.sap,
     "forest": lambda z, v: beta_vae.dci(z, v).disentanglement,
     "forest, completeness": lambda z, v: beta_vae.dci(z, v).completeness,
-    "lasso": lambda z, v: beta_vae.dci(z, v, "lasso").disentanglement,
-    "lasso, completeness": lambda z, v: beta_vae.dci(z, v, "lasso").completeness,
+    "lasso": lambda z, v: beta_vae.dci(z, v, predictor="lasso").disentanglement,
+    "lasso, completeness": lambda z, v: beta_vae.dci(z, v, predictor="lasso").completeness,
     "beta_vae_score": beta_vae.beta_vae_score,
     "factor_vae_score": beta_vae.factor_vae_score,
 }
@@ -536,7 +534,8 @@ def test_names_of_values_do_not_matter_to_scores_of_categories():
     codes = GRID.double() @ normal(3, 4, seed=1)
     renamed = torch.stack([GRID[:, 0] * 10 - 5, (GRID[:, 1] + 2) % 4, GRID[:, 2]], 1)
     assert beta_vae.mig(codes, renamed) == pytest.approx(beta_vae.mig(codes, GRID))
-    assert beta_vae.sap(codes, renamed, [0, 1, 2]) == pytest.approx(beta_vae.sap(codes, GRID, [0, 1, 2]))
+    unordered = partial(beta_vae.sap, categorical=[0, 1, 2])
+    assert unordered(codes, renamed) == pytest.approx(unordered(codes, GRID))
 
 
 # Mutual information
@@ -548,7 +547,7 @@ def test_names_of_values_do_not_matter_to_scores_of_categories():
 @pytest.mark.parametrize("bins", [2, 7, 20])
 def test_mutual_information_is_scikit_learns_on_numpys_bins(bins):
     codes = GRID.double() @ normal(3, 2, seed=1) + 0.2 * normal(60, 2, seed=2)
-    ours = beta_vae.mutual_information(codes, GRID, bins)
+    ours = beta_vae.mutual_information(codes, GRID, bins=bins)
     for j, k in product(range(2), range(3)):
         z = codes[:, j].numpy()
         edges = np.histogram_bin_edges(z, bins)
@@ -561,7 +560,7 @@ def test_mutual_information_is_scikit_learns_on_numpys_bins(bins):
 def test_the_information_of_posteriors_is_its_integral():
     factors = torch.tensor([[0, 0], [0, 1], [1, 1]])
     repeats, draws = 200, 30
-    ours = beta_vae.posterior_information(posteriors(repeats), factors.repeat_interleave(repeats, 0), generator(), draws)
+    ours = beta_vae.posterior_information(posteriors(repeats), factors.repeat_interleave(repeats, 0), draws, generator())
     for j, k in product((0, 1), (0, 1)):
         members = [(factors[:, k] == value).numpy() for value in (0, 1)]
 
@@ -583,9 +582,10 @@ def test_the_information_of_posteriors_is_its_integral():
 
 def test_posteriors_that_are_all_alike_tell_nothing_and_ones_without_noise_everything():
     alike = Normal(torch.zeros(60, 3), torch.zeros(60, 3))
-    assert beta_vae.posterior_information(alike, GRID, generator()).abs().max() < 1e-12
+    assert beta_vae.posterior_information(alike, GRID, generator=generator()).abs().max() < 1e-12
     sharp = Normal(GRID.double(), torch.full((60, 3), -6.0, dtype=torch.float64))
-    assert torch.allclose(beta_vae.posterior_information(sharp, GRID, generator()), beta_vae.entropies(GRID).diag(), atol=1e-9)
+    known = beta_vae.posterior_information(sharp, GRID, generator=generator())
+    assert torch.allclose(known, beta_vae.entropies(GRID).diag(), atol=1e-9)
 
 
 @pytest.mark.equation("eq-beta_vae-mig", oracle="derivation by hand")
@@ -612,8 +612,8 @@ def test_two_factors_turned_by_45_degrees_have_no_gap_though_nothing_is_lost():
     codes = ROTATED(45)
     assert beta_vae.mig(codes, PAIRS) == pytest.approx(0, abs=1e-12)
     assert beta_vae.modularity(codes, PAIRS) == pytest.approx(0, abs=1e-12)
-    assert beta_vae.dci(codes, PAIRS, "lasso").disentanglement == pytest.approx(0, abs=1e-6)
-    assert beta_vae.dci(codes, PAIRS, "lasso").informativeness > 0.99
+    assert beta_vae.dci(codes, PAIRS, predictor="lasso").disentanglement == pytest.approx(0, abs=1e-6)
+    assert beta_vae.dci(codes, PAIRS, predictor="lasso").informativeness > 0.99
 
 
 # SAP
@@ -681,7 +681,7 @@ def test_disentanglement_and_completeness_of_a_small_table():
 def test_the_lasso_of_a_rotation_is_its_soft_threshold(degrees):
     left = np.maximum(np.array([cos(radians(degrees)), sin(radians(degrees))]) - 0.02, 0)  # the penalty, on orthonormal columns
     known = 1 - stats.entropy(left, base=2)
-    ours = beta_vae.dci(ROTATED(degrees), PAIRS, "lasso")
+    ours = beta_vae.dci(ROTATED(degrees), PAIRS, predictor="lasso")
     assert ours.disentanglement == pytest.approx(known, abs=1e-4)
     assert ours.completeness == pytest.approx(known, abs=1e-4)
     assert ours.informativeness == pytest.approx(1 - 2 * 0.02**2 if degrees else 1 - 0.02**2, abs=1e-6)
@@ -690,7 +690,7 @@ def test_the_lasso_of_a_rotation_is_its_soft_threshold(degrees):
 def test_a_forest_finds_what_a_line_cannot():
     codes = GRID[:, [2, 0]].double().repeat(4, 1)
     in_the_middle = torch.stack([(GRID[:, 2] == 2).long(), GRID[:, 0]], 1).repeat(4, 1)
-    forest, lasso = beta_vae.dci(codes, in_the_middle), beta_vae.dci(codes, in_the_middle, "lasso")
+    forest, lasso = beta_vae.dci(codes, in_the_middle), beta_vae.dci(codes, in_the_middle, predictor="lasso")
     assert (forest.informativeness, forest.completeness) == (1, 1)
     assert lasso.informativeness == pytest.approx((0 + 1 - 0.02**2) / 2), "no correlation, and a soft threshold"
 
@@ -728,8 +728,8 @@ def test_noise_scores_high_in_modularity_and_sparse_lasso_though_it_knows_nothin
     factors = torch.cartesian_prod(torch.arange(3), torch.arange(4), torch.arange(8), torch.arange(8))
     noise = normal(len(factors), 6, seed=1)
     assert beta_vae.modularity(noise, factors) > 0.4
-    assert beta_vae.dci(noise, factors, "lasso").disentanglement > 0.3
-    assert beta_vae.mig(noise, factors) < 0.02 and beta_vae.dci(noise, factors, "lasso").informativeness < 0.02
+    assert beta_vae.dci(noise, factors, predictor="lasso").disentanglement > 0.3
+    assert beta_vae.mig(noise, factors) < 0.02 and beta_vae.dci(noise, factors, predictor="lasso").informativeness < 0.02
 
 
 def test_one_model_has_many_migs_by_codes_bins_and_factors():
@@ -739,7 +739,7 @@ def test_one_model_has_many_migs_by_codes_bins_and_factors():
     assert means == pytest.approx(2 / 3) and draws < 0.5 * means
     assert beta_vae.mig(q.mu, factors[:, :2]) == pytest.approx(1), "without the factor that it does not have"
     assert beta_vae.mig(q.mu, factors, bins=2) < 0.5
-    posterior = beta_vae.posterior_information(q, factors, generator())
+    posterior = beta_vae.posterior_information(q, factors, generator=generator())
     assert (beta_vae.gap(posterior) / beta_vae.entropies(factors)).mean() < 0.5 * means
 
 
@@ -749,9 +749,9 @@ def test_what_is_drawn_depends_on_the_seed_or_the_generator_alone():
         one, again, other = (score(codes, GRID, seed=seed) for seed in (0, 0, 1))
         assert one == again != other
     q = Normal(codes, torch.zeros_like(codes))
-    tables = [beta_vae.posterior_information(q, GRID, generator(seed)) for seed in (0, 0, 1)]
+    tables = [beta_vae.posterior_information(q, GRID, generator=generator(seed)) for seed in (0, 0, 1)]
     assert torch.equal(tables[0], tables[1]) and not torch.equal(tables[0], tables[2])
-    parts = [beta_vae.rate_parts(q, generator(seed)) for seed in (0, 0, 1)]
+    parts = [beta_vae.rate_parts(q, generator=generator(seed)) for seed in (0, 0, 1)]
     assert parts[0] == parts[1] != parts[2]
     assert torch.equal(torch.random.get_rng_state(), state)
 
@@ -771,7 +771,7 @@ BAD_MODELS = [
     (lambda: BetaTCVAE(*PARTS, beta=1.0, n=1), "n, the images trained on, at least 2; got 1.0 and 1"),
     (lambda: beta_vae.gaussian_rate_distortion(VARIANCES, 0.0, 1.0), "c, the decoder's variance, must be positive"),
     (lambda: beta_vae.gaussian_rate_distortion(-VARIANCES, 1.0, 1.0), "variances must be a row of numbers >= 0"),
-    (lambda: beta_vae.rate_parts(posteriors(), draws=0), "draws at least 1"),
+    (lambda: beta_vae.rate_parts(posteriors(), draws=0), "must be at least 1; got 0"),
     (lambda: beta_vae.rate_parts(Normal(torch.zeros(3), torch.zeros(3))), r"posteriors must be \(N, latents\)"),
     (
         lambda: beta_vae.batch_total_correlation(posteriors(), normal(3, 2), n=2),
@@ -812,17 +812,17 @@ def test_what_cannot_be_scored_is_an_error_that_says_why(score, codes, factors, 
 BAD_CALLS = [
     (lambda: beta_vae.mig(Z[:, :1], V), "at least 2 latents: a gap is between the best two"),
     (lambda: beta_vae.sap(Z[:, :1], V), "at least 2 latents: a gap is between the best two"),
-    (lambda: beta_vae.sap(Z, V, [3]), r"numbers from 0 to 2; got \[3\]"),
+    (lambda: beta_vae.sap(Z, V, categorical=[3]), r"numbers from 0 to 2; got \[3\]"),
     (lambda: beta_vae.gap(torch.ones(1, 2)), "at least 2 latents"),
     (lambda: beta_vae.mig(Z, V, bins=1), "bins must be at least 2; got 1"),
     (lambda: beta_vae.modularity(Z, V[:, :1]), "at least 2 factors"),
-    (lambda: beta_vae.dci(Z, V, "boosting"), 'predictor must be "lasso" or "forest"; got \'boosting\''),
+    (lambda: beta_vae.dci(Z, V, predictor="boosting"), 'predictor must be "lasso" or "forest"; got \'boosting\''),
     (lambda: beta_vae.dci_of(-torch.ones(2, 2)), "finite numbers >= 0"),
     (lambda: beta_vae.beta_vae_score(Z, V[:, :1]), "one factor only"),
     (lambda: beta_vae.beta_vae_score(Z, V, pairs=0), "pairs in a trial must be at least 1"),
     (lambda: beta_vae.factor_vae_score(Z, V, rows=1), "a variance needs at least 2 rows"),
     (lambda: beta_vae.factor_vae_score(Z, V, trials=0), "trials of each factor must be at least 1"),
-    (lambda: beta_vae.posterior_information(Normal(Z, Z), V, draws=0), "draws must be at least 1"),
+    (lambda: beta_vae.posterior_information(Normal(Z, Z), V, draws=0), "must be at least 1; got 0"),
     (lambda: beta_vae.entropies(V.double()), "factors must be a tensor of integers"),
 ]
 

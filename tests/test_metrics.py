@@ -545,7 +545,9 @@ class Linear:
 @pytest.mark.parametrize("temperatures", [1, 2, 4, 12])
 def test_the_weights_of_annealed_chains_have_the_evidence_as_their_mean_at_any_number_of_temperatures(temperatures):
     world = Square(3.0)
-    found = metrics.ais(world.log_joint, normals(1, 1, 0.5, 1.3), generator(1), chains=20_000, temperatures=temperatures)
+    found = metrics.ais(
+        world.log_joint, normals(1, 1, 0.5, 1.3), chains=20_000, temperatures=temperatures, generator=generator(1)
+    )
     assert_mean_is((found.log_weights - world.evidence).exp(), 1.0)
 
 
@@ -555,7 +557,7 @@ def test_more_temperatures_bring_the_weights_together_and_the_estimate_to_the_ev
     _, x = model.simulate(30, seed=5)
     exact, spreads = model.exact.evidence(x), []
     for temperatures in (1, 10, 120):
-        found = metrics.model_evidence(model, x, generator(1), chains=64, temperatures=temperatures)
+        found = metrics.model_evidence(model, x, chains=64, temperatures=temperatures, generator=generator(1))
         spreads.append(found.log_weights.std(0).mean().item())
     assert spreads == sorted(spreads, reverse=True) and spreads[-1] < 1 < 10 < spreads[0]
     assert (found.ess > 10).all() and ((found.acceptance - 0.65).abs() < 0.1).all()
@@ -564,7 +566,9 @@ def test_more_temperatures_bring_the_weights_together_and_the_estimate_to_the_ev
     other = ConjugateGaussian(0.05)  # another model, whose evidence has a shorter formula
     x = randn(20, 3, seed=1)
     prior = normals(20, 3)
-    found = metrics.ais(lambda z: other.likelihood(z).log_prob(x) + prior.log_prob(z), prior, generator(2), temperatures=80)
+    found = metrics.ais(
+        lambda z: other.likelihood(z).log_prob(x) + prior.log_prob(z), prior, temperatures=80, generator=generator(2)
+    )
     assert ((found.value - other.evidence(x)).abs() < 4.5 * found.error).all() and found.error.max() < 0.7
 
 
@@ -572,7 +576,7 @@ def test_more_temperatures_bring_the_weights_together_and_the_estimate_to_the_ev
 def test_with_one_temperature_the_estimate_is_the_importance_weighted_bound():
     model = Linear()
     _, x = model.simulate(4, seed=5)
-    found = metrics.model_evidence(model, x, generator(3), start=model.encode, chains=7, temperatures=1)
+    found = metrics.model_evidence(model, x, start=model.encode, chains=7, temperatures=1, generator=generator(3))
     noise = generator(3)
     torch.randn(annealing.PILOT, 4, 2, generator=noise, dtype=torch.float64)  # the pilot's
     q = model.encode(x)
@@ -588,7 +592,7 @@ def test_a_short_annealing_underestimates_on_average_and_hardly_ever_overestimat
     model = Linear()
     _, x = model.simulate(1, seed=5)
     x = x.expand(2000, -1)
-    found = metrics.model_evidence(model, x, generator(1), chains=4, temperatures=10)
+    found = metrics.model_evidence(model, x, chains=4, temperatures=10, generator=generator(1))
     excess = found.value - model.exact.evidence(x)
     assert excess.mean() < -3.9 * excess.std() / sqrt(2000)
     for nats in (0.5, 1.0, 2.0):  # Markov's inequality, with room for the share's own error
@@ -599,7 +603,7 @@ def test_a_short_annealing_underestimates_on_average_and_hardly_ever_overestimat
 def test_the_error_bar_is_the_spread_of_repeated_runs():
     model = Linear()
     _, x = model.simulate(1, seed=7)
-    found = metrics.model_evidence(model, x.expand(500, -1), generator(1), chains=24, temperatures=30)
+    found = metrics.model_evidence(model, x.expand(500, -1), chains=24, temperatures=30, generator=generator(1))
     assert found.error.square().mean().sqrt() == pytest.approx(found.value.std().item(), rel=0.15)
 
 
@@ -617,14 +621,14 @@ def test_value_error_and_sample_size_are_those_of_the_weights_whatever_their_sca
 
 
 def test_one_chain_has_a_value_and_no_error_bar():
-    found = metrics.ais(Square(1.0).log_joint, normals(1, 1), generator(1), chains=1, temperatures=3)
+    found = metrics.ais(Square(1.0).log_joint, normals(1, 1), chains=1, temperatures=3, generator=generator(1))
     assert found.value.isfinite().all() and found.error.isnan().all() and found.ess.item() == pytest.approx(1)
 
 
 def test_chains_that_all_start_in_one_of_two_modes_miss_half_of_the_evidence_and_their_error_bar_does_not_say_so():
     world, settings_ = Square(16.0), {"chains": 64, "temperatures": 60}
-    narrow = metrics.ais(world.log_joint, normals(1, 1, 4.0, 0.15), generator(1), **settings_)
-    wide = metrics.ais(world.log_joint, normals(1, 1, 0.0, 3.0), generator(1), **settings_)
+    narrow = metrics.ais(world.log_joint, normals(1, 1, 4.0, 0.15), **settings_, generator=generator(1))
+    wide = metrics.ais(world.log_joint, normals(1, 1, 0.0, 3.0), **settings_, generator=generator(1))
     assert narrow.value.item() == pytest.approx(world.evidence - log(2), abs=0.1) and narrow.error.item() < 0.03
     assert abs(wide.value.item() - world.evidence) < 4.5 * wide.error.item() and wide.error.item() < 0.3
 
@@ -635,7 +639,9 @@ def test_annealing_there_and_back_holds_the_evidence_between_its_two_estimates()
     z, x = model.simulate(200, seed=5)
     exact = model.exact.evidence(x)
     for temperatures in (15, 60):
-        found = metrics.bdmc(model.log_joint(x), model.prior(200), z, generator(1), chains=8, temperatures=temperatures)
+        found = metrics.bdmc(
+            model.log_joint(x), model.prior(200), z, chains=8, temperatures=temperatures, generator=generator(1)
+        )
         below, above = exact - found.lower, found.upper - exact
         assert below.mean() > -3.9 * below.std() / sqrt(200) and above.mean() > 3.9 * above.std() / sqrt(200)
         gaps.append((found.upper - found.lower).mean().item())
@@ -651,7 +657,7 @@ def test_weights_of_chains_from_the_posterior_back_have_one_over_the_evidence_as
     z = posterior.mean + randn(5000, 2, seed=3) @ torch.linalg.cholesky(posterior.covariance_matrix)[0].T
     # started at a narrower law than the posterior, whose weights back have a variance
     start = Normal(posterior.mean.expand(5000, 2), torch.full((5000, 2), log(0.3)).double())
-    found = metrics.bdmc(model.log_joint(x), start, z, generator(1), chains=1, temperatures=temperatures)
+    found = metrics.bdmc(model.log_joint(x), start, z, chains=1, temperatures=temperatures, generator=generator(1))
     assert_mean_is((found.reverse.log_weights + model.exact.evidence(x)).exp(), 1.0)
 
 
@@ -674,10 +680,10 @@ def test_the_evidence_of_many_images_comes_in_batches_bounded_by_the_codes_decod
             return super().decode(z)
 
     _, x = model.simulate(25, seed=5)
-    found = metrics.model_evidence(Counted(), x, generator(1), chains=16, temperatures=30, decodes=160)
+    found = metrics.model_evidence(Counted(), x, chains=16, temperatures=30, decodes=160, generator=generator(1))
     assert max(most) == 160 and found.log_weights.shape == (16, 25) and found.acceptance.shape == (25,)
     assert ((found.value - model.exact.evidence(x)).abs() < 4.5 * found.error + 0.5).all()
-    from_encoder = metrics.model_evidence(model, x, generator(1), start=model.encode, temperatures=30)
+    from_encoder = metrics.model_evidence(model, x, start=model.encode, temperatures=30, generator=generator(1))
     assert from_encoder.error.mean() < 0.5 * found.error.mean()
     assert ((from_encoder.value - model.exact.evidence(x)).abs() < 4.5 * from_encoder.error).all()
 
@@ -685,7 +691,8 @@ def test_the_evidence_of_many_images_comes_in_batches_bounded_by_the_codes_decod
 def test_what_is_annealed_depends_on_the_generator_alone():
     state, world = torch.random.get_rng_state(), Square(2.0)
     first, again, other = (
-        metrics.ais(world.log_joint, normals(1, 1), generator(seed), chains=4, temperatures=5).log_weights for seed in (1, 1, 2)
+        metrics.ais(world.log_joint, normals(1, 1), chains=4, temperatures=5, generator=generator(seed)).log_weights
+        for seed in (1, 1, 2)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -693,7 +700,9 @@ def test_what_is_annealed_depends_on_the_generator_alone():
 
 def test_parameters_of_a_model_get_no_gradient_from_its_evidence():
     weight = torch.ones(1, dtype=torch.float64, requires_grad=True)
-    found = metrics.ais(lambda z: (-0.5 * weight * z**2).sum(-1), normals(2, 3), generator(1), chains=2, temperatures=4)
+    found = metrics.ais(
+        lambda z: (-0.5 * weight * z**2).sum(-1), normals(2, 3), chains=2, temperatures=4, generator=generator(1)
+    )
     assert weight.grad is None and not found.value.requires_grad
 
 

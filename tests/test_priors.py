@@ -10,9 +10,9 @@ from scipy import integrate, stats
 from torch import Tensor, nn
 
 from helpers import double, generator, needs_cuda
-from vaecourse import priors, training
-from vaecourse.distributions import Normal
-from vaecourse.priors import AggregatedPosterior, ContrastivePrior
+from vaecourse import distributions, priors, training
+from vaecourse.distributions import Mixture, Normal
+from vaecourse.priors import ContrastivePrior
 from vaecourse.vae import VAE, bernoulli_vae, evaluate
 
 # A line: four posteriors with a hole between, and a sharp one
@@ -38,7 +38,7 @@ class Ratio(nn.Module):
         self.offset = nn.Parameter(torch.tensor(offset, dtype=torch.float64))
 
     def forward(self, z: Tensor) -> Tensor:
-        q = AggregatedPosterior(POSTERIORS).log_prob(z.reshape(-1, 1)).reshape(z.shape)
+        q = Mixture(POSTERIORS).log_prob(z.reshape(-1, 1)).reshape(z.shape)
         return q + 0.5 * z**2 + 0.5 * log(2 * np.pi) + self.offset
 
 
@@ -57,8 +57,7 @@ class Four(nn.Module):
     """An encoder that knows four images, 0 to 3 in one pixel."""
 
     def forward(self, x: Tensor) -> Normal:
-        index = x[:, 0].long()
-        return Normal(POSTERIORS.mu[index], POSTERIORS.log_sigma[index])
+        return POSTERIORS[x[:, 0].long()]
 
 
 class Echo(nn.Module):
@@ -89,9 +88,9 @@ def cdf_q(z):
 @pytest.mark.equation("eq-priors-aggregated", oracle="another library: scipy")
 def test_the_aggregated_posterior_is_the_mean_of_all_posteriors_whatever_the_block(monkeypatch):
     z = torch.linspace(-5, 5, 41, dtype=torch.float64)[:, None]
-    q = AggregatedPosterior(POSTERIORS)
+    q = Mixture(POSTERIORS)
     assert np.allclose(q.log_prob(z), log_q(z[:, 0].numpy()), atol=1e-10)
-    monkeypatch.setattr(priors, "BLOCK", 7)
+    monkeypatch.setattr(distributions, "BLOCK", 7)
     assert np.allclose(q.log_prob(z), log_q(z[:, 0].numpy()), atol=1e-10)
     assert_follows(q.sample(4000, generator()), cdf_q, 4000)
 
@@ -102,14 +101,14 @@ def test_holes_are_the_divergence_and_the_priors_mass_where_the_posteriors_are_t
     kl = integral(lambda z: np.exp(log_q(z)) * (log_q(z) - stats.norm.logpdf(z)))
     thin = np.linspace(-9, 9, 200_001)
     share = stats.norm.pdf(thin)[log_q(thin) - stats.norm.logpdf(thin) < log(0.1)].sum() * (thin[1] - thin[0])
-    found = priors.holes(AggregatedPosterior(POSTERIORS), 40_000, generator())
+    found = priors.holes(Mixture(POSTERIORS), 40_000, generator())
     assert 0.1 < share < 0.9 and found.kl_error < 0.01 and found.share_error < 0.01
     assert abs(found.kl - kl) < 3.9 * found.kl_error and abs(found.share - share) < 3.9 * found.share_error
 
 
 def test_a_prior_that_is_the_aggregate_has_no_hole():
     same = Normal(torch.zeros(3, 2), torch.zeros(3, 2))
-    found = priors.holes(AggregatedPosterior(same), 100, generator())
+    found = priors.holes(Mixture(same), 100, generator())
     assert abs(found.kl) < 1e-6 and found.share == 0
 
 
@@ -146,7 +145,7 @@ def test_a_trained_classifier_finds_the_ratio_where_codes_are():
     x = (torch.arange(4000) % 4)[:, None].double()
     adam = partial(torch.optim.Adam, lr=5e-3)
     training.fit(prior, x, steps=800, batch_size=500, optimizer=adam, progress=False, device="cpu")
-    z = AggregatedPosterior(POSTERIORS).sample(2000, generator())
+    z = Mixture(POSTERIORS).sample(2000, generator())
     exact = log_q(z[:, 0].numpy()) - stats.norm.logpdf(z[:, 0].numpy())
     assert np.abs(exact).mean() > 0.5
     assert np.abs(prior.log_ratio(z).detach().numpy() - exact).mean() < 0.25
@@ -186,13 +185,13 @@ def test_the_reweighted_prior_is_a_density_whatever_the_classifiers_offset():
 @pytest.mark.equation("eq-priors-resampling", oracle="simulation: draws against the distribution function")
 def test_importance_resampling_follows_the_aggregate_and_with_one_candidate_the_prior():
     prior = on_a_line(offset=-2.0)
-    assert_follows(prior.resample(3000, generator(), candidates=400), cdf_q, 3000)
-    assert_follows(prior.resample(3000, generator(), candidates=1), stats.norm.cdf, 3000)
+    assert_follows(prior.resample(3000, candidates=400, generator=generator()), cdf_q, 3000)
+    assert_follows(prior.resample(3000, candidates=1, generator=generator()), stats.norm.cdf, 3000)
 
 
 def test_langevin_dynamics_follow_a_ratio_that_is_smooth():
     prior = ContrastivePrior(VAE(Four(), Echo(), pixels=1, latents=1), Tilt(1.2))
-    z = prior.langevin(3000, generator(), step=0.3, steps=60)
+    z = prior.langevin(3000, step=0.3, steps=60, generator=generator())
     assert_follows(z, stats.norm(1.2, 1).cdf, 3000)  # exp(a z) N(z; 0, 1) is N(a, 1)
 
 
@@ -216,7 +215,7 @@ def test_the_likelihood_under_either_prior_is_the_integral():
     """With r = exp(a z) the prior is N(a, 1), Z = exp(a^2 / 2), and x ~ N(a, 1 + 1/4)."""
     prior = ContrastivePrior(VAE(Posterior(), Echo(), pixels=1, latents=1), Tilt(0.8))
     x = torch.tensor([[-1.0], [0.0], [2.0]], dtype=torch.float64)
-    found = priors.likelihoods(prior, x, log_Z=0.8**2 / 2, k=100_000, generator=generator())
+    found = priors.likelihoods(prior, x, 0.8**2 / 2, 100_000, generator())
     for name, a, tolerance in (("standard", 0.0, 1e-9), ("contrastive", 0.8, 0.01)):
         exact = -stats.norm.logpdf(x.numpy(), a, sqrt(1.25)).mean()
         assert getattr(found, name) == pytest.approx(exact, abs=tolerance)
@@ -226,7 +225,7 @@ def test_the_likelihood_under_either_prior_is_the_integral():
 def test_the_bound_gains_the_divergence_of_the_aggregate_from_the_prior():
     gain = integral(lambda z: np.exp(log_q(z)) * (log_q(z) - stats.norm.logpdf(z)))
     x = (torch.arange(400) % 4)[:, None].double()
-    found = priors.likelihoods(on_a_line(offset=0.7), x, log_Z=0.7, k=100, generator=generator())
+    found = priors.likelihoods(on_a_line(offset=0.7), x, 0.7, 100, generator())
     assert found.gain_bound == pytest.approx(gain, abs=0.02)
 
 
@@ -234,8 +233,8 @@ def test_under_the_standard_prior_the_likelihood_is_that_of_the_chapter_on_the_v
     vae = bernoulli_vae(6, 2, hidden=(5,)).double()
     x = (torch.rand(9, 6, generator=generator(3), dtype=torch.float64) < 0.4).double()
     prior = priors.contrastive_prior(vae).double()
-    found = priors.likelihoods(prior, x, 0.0, k=50, generator=generator(1), decodes=200)
-    assert found.standard == pytest.approx(evaluate(vae, x, 50, generator(1), decodes=200).nll, abs=1e-10)
+    found = priors.likelihoods(prior, x, 0.0, 50, decodes=200, generator=generator(1))
+    assert found.standard == pytest.approx(evaluate(vae, x, 50, decodes=200, generator=generator(1)).nll, abs=1e-10)
 
 
 # Bad input
@@ -244,13 +243,13 @@ def test_under_the_standard_prior_the_likelihood_is_that_of_the_chapter_on_the_v
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: AggregatedPosterior(Normal(torch.zeros(0, 2), torch.zeros(0, 2))), r"at least one; got \(0, 2\)"),
-        (lambda: priors.holes(AggregatedPosterior(POSTERIORS), 1), "n >= 2 codes, got 1"),
-        (lambda: on_a_line().log_normalizer(1), "n >= 2 codes, got 1"),
+        (lambda: Mixture(Normal(torch.zeros(0, 2), torch.zeros(0, 2))), r"at least one; got \(0, 2\)"),
+        (lambda: priors.holes(Mixture(POSTERIORS), 1), "draws >= 2, got 1"),
+        (lambda: on_a_line().log_normalizer(1), "draws >= 2, got 1"),
         (lambda: on_a_line().resample(3, candidates=0), "at least 1, got 3 and 0"),
         (
-            lambda: priors.likelihoods(on_a_line(), torch.tensor([[0.0]], dtype=torch.float64), 0.0, k=0),
-            "k >= 1 draws an image",
+            lambda: priors.likelihoods(on_a_line(), torch.tensor([[0.0]], dtype=torch.float64), 0.0, draws=0),
+            "at least one draw an image",
         ),
         (lambda: priors.likelihoods(on_a_line(), torch.zeros(0, 1).double(), 0.0), "at least one image, got 500 and 0"),
     ],

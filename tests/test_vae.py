@@ -94,7 +94,7 @@ def test_evidence_is_the_elbo_and_the_kl_from_q_to_the_posterior_together(mu, si
 @given(mu=st.floats(-3, 3), log_sigma=st.floats(-3, 1), x=st.floats(-3, 6))
 def test_the_elbo_of_any_q_is_below_the_evidence(mu, log_sigma, x):
     world = World(x, mu, np.exp(log_sigma))
-    elbo = square(mu, np.exp(log_sigma)).elbo_a(double([x]), generator(), samples=2000).item()
+    elbo = square(mu, np.exp(log_sigma)).elbo_a(double([x]), 2000, generator()).item()
     spread = sqrt(world.expect(lambda z: (world.log_joint(z) - world.q.logpdf(z)) ** 2) - world.elbo**2)
     assert world.elbo <= world.evidence + 1e-8
     assert elbo <= world.evidence + 8 * spread / sqrt(2000)
@@ -104,7 +104,7 @@ def test_the_elbo_of_any_q_is_below_the_evidence(mu, log_sigma, x):
 @pytest.mark.parametrize("mu, sigma", QS)
 def test_the_elbo_is_minus_distortion_minus_rate(mu, sigma):
     world, model = World(2.0, mu, sigma), square(mu, sigma)
-    elbo = model.elbo(double([2.0]), generator(), samples=400_000)
+    elbo = model.elbo(double([2.0]), 400_000, generator())
     assert elbo.rate.item() == pytest.approx(world.expect(lambda z: world.q.logpdf(z) - stats.norm.logpdf(z)), abs=1e-7)
     distortion = world.expect(lambda z: -stats.norm.logpdf(2.0, z**2, 1))
     spread = sqrt(world.expect(lambda z: stats.norm.logpdf(2.0, z**2, 1) ** 2) - distortion**2)
@@ -116,14 +116,14 @@ def test_the_elbo_is_minus_distortion_minus_rate(mu, sigma):
 @pytest.mark.equation("eq-vae-estimator-a", oracle="quadrature")
 @pytest.mark.parametrize("mu, sigma", QS)
 def test_estimator_a_is_unbiased_for_the_elbo(mu, sigma):
-    draws = square(mu, sigma).elbo_a(double([2.0]).expand(200_000, 1), generator(1))
+    draws = square(mu, sigma).elbo_a(double([2.0]).expand(200_000, 1), generator=generator(1))
     assert_mean_is(draws, World(2.0, mu, sigma).elbo)
 
 
 @pytest.mark.equation("eq-vae-estimator-b", oracle="quadrature")
 @pytest.mark.parametrize("mu, sigma", QS)
 def test_estimator_b_is_unbiased_for_the_elbo(mu, sigma):
-    draws = square(mu, sigma).elbo(double([2.0]).expand(200_000, 1), generator(1)).value
+    draws = square(mu, sigma).elbo(double([2.0]).expand(200_000, 1), generator=generator(1)).value
     assert_mean_is(draws, World(2.0, mu, sigma).elbo)
 
 
@@ -133,11 +133,11 @@ def digits() -> Tensor:
     return (torch.rand(9, 6, generator=generator(3), dtype=torch.float64) < 0.4).double()
 
 
-def by_hand(model: VAE, x: Tensor, samples: int, seed: int) -> dict[str, np.ndarray]:
-    """log p(x | z), log p(z) and log q(z | x) in numpy, under the noise that the model will draw: (samples, batch) each."""
+def by_hand(model: VAE, x: Tensor, draws: int, seed: int) -> dict[str, np.ndarray]:
+    """log p(x | z), log p(z) and log q(z | x) in numpy, under the noise that the model will draw: (draws, batch) each."""
     with torch.no_grad():
         mu, log_sigma = (part.numpy() for part in model.encoder.net(x).chunk(2, -1))
-        eps = torch.randn(samples, *mu.shape, generator=generator(seed), dtype=torch.float64).numpy()
+        eps = torch.randn(draws, *mu.shape, generator=generator(seed), dtype=torch.float64).numpy()
         z = mu + np.exp(log_sigma) * eps
         p = special.expit(model.decoder.net(torch.from_numpy(z)).numpy())
     return {
@@ -150,11 +150,11 @@ def by_hand(model: VAE, x: Tensor, samples: int, seed: int) -> dict[str, np.ndar
 
 @pytest.mark.equation("eq-vae-estimator-a", oracle="independent code: numpy, under the same noise")
 @pytest.mark.equation("eq-vae-estimator-b", oracle="independent code: numpy, under the same noise")
-@pytest.mark.parametrize("samples", [1, 4])
-def test_both_estimators_average_over_draws_one_number_an_image(digits, samples):
+@pytest.mark.parametrize("draws", [1, 4])
+def test_both_estimators_average_over_draws_one_number_an_image(digits, draws):
     model = bernoulli_vae(6, 2, hidden=(5,)).double()
-    hand = by_hand(model, digits, samples, seed=8)
-    a, b = model.elbo_a(digits, generator(8), samples), model.elbo(digits, generator(8), samples)
+    hand = by_hand(model, digits, draws, seed=8)
+    a, b = model.elbo_a(digits, draws, generator(8)), model.elbo(digits, draws, generator(8))
     assert a.shape == b.value.shape == (9,)
     assert np.allclose(a.detach(), (hand["likelihood"] + hand["prior"] - hand["q"]).mean(0), atol=1e-10)
     assert np.allclose(b.distortion.detach(), -hand["likelihood"].mean(0), atol=1e-10)
@@ -174,11 +174,11 @@ def slopes(estimate, mu: float, sigma: float, n: int, seed: int) -> Tensor:
 
 
 def value_a(x: float, n: int):
-    return lambda model, noise: model.elbo_a(double([x]).expand(n, 1), noise)
+    return lambda model, noise: model.elbo_a(double([x]).expand(n, 1), generator=noise)
 
 
 def value_b(x: float, n: int):
-    return lambda model, noise: model.elbo(double([x]).expand(n, 1), noise).value
+    return lambda model, noise: model.elbo(double([x]).expand(n, 1), generator=noise).value
 
 
 @pytest.mark.equation("eq-vae-pathwise-gradient", oracle="finite differences of a quadrature")
@@ -244,7 +244,7 @@ class Exact(VAE):
         super().__init__(GaussianNetwork(mlp(3, 4)).double(), nn.Identity(), pixels=3, latents=2)
         self.W = nn.Parameter(torch.randn(3, 2, generator=generator(1), dtype=torch.float64))
 
-    def elbo(self, x: Tensor, generator: torch.Generator | None = None, samples: int = 1) -> ELBO:
+    def elbo(self, x: Tensor, draws: int = 1, generator: torch.Generator | None = None) -> ELBO:
         q = self.encode(x)
         cost = 0.5 * ((x - q.mu @ self.W.T) ** 2).sum(-1) + 0.5 * ((2 * q.log_sigma).exp() * (self.W**2).sum(0)).sum(-1)
         return ELBO(cost + 1.5 * log(2 * pi), q.kl_to_standard())
@@ -267,7 +267,7 @@ def test_n_times_the_loss_of_a_minibatch_is_unbiased_for_the_whole_data_and_so_i
 
 def test_the_loss_is_the_mean_over_images_of_minus_the_elbo_with_its_parts(digits):
     model = bernoulli_vae(6, 2, hidden=(5,)).double()
-    loss, elbo = model.loss(digits, generator(3)), model.elbo(digits, generator(3))
+    loss, elbo = model.loss(digits, generator(3)), model.elbo(digits, generator=generator(3))
     assert loss["loss"].item() == pytest.approx(-elbo.value.mean().item())
     assert loss["distortion"].item() == pytest.approx(elbo.distortion.mean().item())
     assert loss["rate"].item() == pytest.approx(elbo.rate.mean().item())
@@ -358,8 +358,8 @@ def test_a_linear_vae_estimates_the_evidence_less_a_gap_known_exactly(tilted, x)
     for row in range(2):
         many = x[row].expand(100_000, 4)
         exact = tilted.evidence(x[row]).item() - gap
-        assert_mean_is(model.elbo(many, generator(1)).value, exact)
-        assert_mean_is(model.elbo_a(many, generator(2)), exact)
+        assert_mean_is(model.elbo(many, generator=generator(1)).value, exact)
+        assert_mean_is(model.elbo_a(many, generator=generator(2)), exact)
 
 
 def test_an_elbo_at_the_mean_code_is_no_bound_and_overstates_by_half_the_decoders_spread(tilted, x):
@@ -378,7 +378,7 @@ def test_the_importance_weighted_bound_is_the_log_of_the_mean_weight(digits, k):
     model = bernoulli_vae(6, 2, hidden=(5,)).double()
     hand = by_hand(model, digits, k, seed=8)
     log_w = hand["likelihood"] + hand["prior"] - hand["q"]
-    assert np.allclose(model.log_weights(digits, generator(8), k).detach(), log_w, atol=1e-10)
+    assert np.allclose(model.log_weights(digits, k, generator(8)).detach(), log_w, atol=1e-10)
     bound = model.iwae_bound(digits, k, generator(8)).detach()
     assert np.allclose(bound, np.log(np.exp(log_w).mean(0)), atol=1e-10)
     assert (bound.numpy() >= log_w.mean(0) - 1e-12).all()  # the mean of the logs is the ELBO's estimate, whatever k
@@ -460,7 +460,7 @@ def test_the_mean_rate_is_the_mutual_information_and_the_kl_of_the_aggregated_po
 
     information = integral(information_density)
     to_prior = integral(lambda z: a * (np.log(a) - stats.norm.logpdf(z)) if (a := aggregated(z)) > 1e-300 else 0.0)
-    rate = model.elbo(x, generator()).rate.mean().item()
+    rate = model.elbo(x, generator=generator()).rate.mean().item()
     assert 0.05 < information < log(4) and to_prior > 0.05
     assert rate == pytest.approx(information + to_prior, abs=1e-7)
 
@@ -478,7 +478,7 @@ def orthogonal() -> tuple[ProbabilisticPCA, Tensor]:
 @pytest.mark.parametrize("decodes", [1, 21, 50_000])
 def test_evaluate_averages_over_images_however_they_are_split_into_batches(orthogonal, decodes):
     exact, x = orthogonal
-    score = evaluate(linear_vae(exact), x, k=3, generator=generator(), decodes=decodes)
+    score = evaluate(linear_vae(exact), x, 3, decodes=decodes, generator=generator())
     assert score.nll == pytest.approx(-exact.evidence(x).mean().item(), abs=1e-9)
     assert score.negative_elbo == pytest.approx(score.distortion + score.rate, abs=1e-12)
     assert score.rate == pytest.approx(exact.best_diagonal(x).kl_to_standard().mean().item(), abs=1e-9)
@@ -486,7 +486,7 @@ def test_evaluate_averages_over_images_however_they_are_split_into_batches(ortho
 
 
 def test_evaluate_finds_the_nll_below_minus_the_elbo(tilted, x):
-    score = evaluate(linear_vae(tilted), x, k=2000, generator=generator())
+    score = evaluate(linear_vae(tilted), x, 2000, generator())
     assert score.negative_elbo == pytest.approx(-tilted.elbo(x, tilted.best_diagonal(x)).mean().item(), abs=0.02)
     assert score.nll == pytest.approx(-tilted.evidence(x).mean().item(), abs=0.01)
     assert score.nll < score.negative_elbo
@@ -515,6 +515,28 @@ def test_samples_are_the_decoders_means_at_codes_from_the_prior():
     assert torch.equal(ours, model.decoder.net(z).sigmoid()) and not ours.requires_grad and ours.shape == (7, 6)
 
 
+def test_a_code_draws_the_decoders_mean_whatever_the_generator_and_its_gradient_flows():
+    model, z = bernoulli_vae(6, 2, hidden=(5,)).double(), torch.randn(3, 4, 2, generator=generator(), dtype=torch.float64)
+    images = model.generate(z.requires_grad_(), generator(1))
+    assert torch.equal(images, model.decode(z).mean) and images.shape == (3, 4, 6)
+    assert torch.autograd.grad(images.sum(), z)[0].abs().min() > 0
+
+
+def test_the_log_joint_of_image_and_code_is_the_likelihood_and_the_prior_together(digits):
+    model, z = bernoulli_vae(6, 2, hidden=(5,)).double(), torch.randn(4, 9, 2, generator=generator(1), dtype=torch.float64)
+    p = model.decode(z).mean.detach().numpy()
+    by_hand = stats.bernoulli.logpmf(digits.numpy(), p).sum(-1) + stats.norm.logpdf(z.numpy()).sum(-1)
+    assert np.allclose(model.log_joint(digits, z).detach(), by_hand)
+
+
+@pytest.mark.parametrize("build", [bernoulli_vae, gaussian_vae])
+def test_a_subclass_is_built_of_the_networks_of_the_plain_vae_with_settings_of_its_own(build):
+    plain, weighted = build(6, 2, hidden=(5,), seed=3), build(6, 2, hidden=(5,), seed=3, kind=IWAE, draws=7)
+    assert type(plain) is VAE and type(weighted) is IWAE and weighted.draws == 7
+    theirs = plain.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in weighted.state_dict().items())
+
+
 def test_the_prior_is_a_standard_normal_of_the_models_precision():
     prior = bernoulli_vae(6, 3).double().prior(4)
     assert prior.mu.shape == (4, 3) and prior.mu.dtype == torch.float64
@@ -524,10 +546,10 @@ def test_the_prior_is_a_standard_normal_of_the_models_precision():
 # Randomness, shapes, devices
 
 DRAWING = {
-    "elbo": lambda model, x, noise: model.elbo(x, noise).value,
-    "elbo_a": lambda model, x, noise: model.elbo_a(x, noise),
+    "elbo": lambda model, x, noise: model.elbo(x, generator=noise).value,
+    "elbo_a": lambda model, x, noise: model.elbo_a(x, generator=noise),
     "iwae_bound": lambda model, x, noise: model.iwae_bound(x, 3, noise),
-    "log_weights": lambda model, x, noise: model.log_weights(x, noise, 2),
+    "log_weights": lambda model, x, noise: model.log_weights(x, 2, noise),
     "loss": lambda model, x, noise: model.loss(x, noise)["loss"],
     "sample": lambda model, x, noise: model.sample(4, noise),
     "evaluate": lambda model, x, noise: torch.tensor(evaluate(model, x, 5, noise).nll),
@@ -581,16 +603,16 @@ def test_codes_of_another_width_are_an_error():
 
 def test_a_score_needs_a_draw_and_a_variance_over_the_data_two_images(digits):
     model = bernoulli_vae(6, 2).double()
-    with pytest.raises(ValueError, match="k, the draws an image, must be at least 1, got 0"):
-        evaluate(model, digits, k=0)
+    with pytest.raises(ValueError, match="draws, the number an image, must be at least 1; got 0"):
+        evaluate(model, digits, draws=0)
     with pytest.raises(ValueError, match="at least 2 images, got 1"):
         model.active_units(digits[:1])
 
 
 def test_results_have_one_number_an_image_whatever_the_draws(digits):
     model = bernoulli_vae(6, 2).double()
-    assert model.elbo(digits, generator(), samples=5).value.shape == model.iwae_bound(digits, 5, generator()).shape == (9,)
-    assert model.log_weights(digits, generator(), 5).shape == (5, 9)
+    assert model.elbo(digits, 5, generator()).value.shape == model.iwae_bound(digits, 5, generator()).shape == (9,)
+    assert model.log_weights(digits, 5, generator()).shape == (5, 9)
     assert model.decode(torch.zeros(3, 4, 2, dtype=torch.float64)).mean.shape == (3, 4, 6)
 
 
@@ -599,11 +621,10 @@ def test_a_reconstruction_averaged_over_pixels_beside_a_summed_rate_collapses_th
 
     class Averaged(VAE):
         def loss(self, x, generator=None):
-            elbo = self.elbo(x, generator)
+            elbo = self.elbo(x, generator=generator)
             return {"loss": (elbo.distortion / 8 + elbo.rate).mean()}
 
-    right, wrong = bernoulli_vae(8, 2, hidden=(16,)), bernoulli_vae(8, 2, hidden=(16,))
-    wrong.__class__ = Averaged
+    right, wrong = (bernoulli_vae(8, 2, hidden=(16,), kind=kind) for kind in (VAE, Averaged))
     adam = {"optimizer": lambda parameters: torch.optim.Adam(parameters, lr=1e-2)}
     for model in (right, wrong):
         training.fit(model, x, steps=300, progress=False, device="cpu", **adam)

@@ -2,7 +2,8 @@
 
 Training a VAE draws its aggregated posterior q(z), the mean of q(z | x) over the data, towards the prior p(z), and does not
 get there: where p(z) has mass and q(z) has none the decoder was never trained. A classifier of codes from the two learns
-their ratio, and p(z) times that ratio is a better prior. Codes are rows, (n, latents); densities are in nats.
+their ratio, and p(z) times that ratio is a better prior. Codes are rows, (n, latents); densities are in nats. The aggregated
+posterior of images x is the mixture of all their posteriors, `Mixture(vae.encode(x).detach())` (eq-priors-aggregated).
 """
 
 from math import log
@@ -13,37 +14,14 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from vaecourse import samplers
-from vaecourse.distributions import Categorical, Normal
-from vaecourse.networks import mlp
-from vaecourse.randomness import normal, uniform
+from vaecourse import importance, samplers
+from vaecourse.distributions import Categorical, Mixture, Normal
+from vaecourse.networks import initial_weights, mlp
+from vaecourse.randomness import normal
 from vaecourse.training import Turn
 from vaecourse.vae import VAE
 
-BLOCK = 512  # codes whose densities under all posteriors are held at once
-
-
-class AggregatedPosterior:
-    """q(z) = (1/n) sum of q(z | x_i) over n data points: a mixture of n Gaussians, all of it (eq-priors-aggregated).
-
-    Raises ValueError where the posteriors are no batch of at least one.
-    """
-
-    def __init__(self, posteriors: Normal):
-        if posteriors.mu.ndim != 2 or len(posteriors.mu) == 0:
-            raise ValueError(f"posteriors must be a batch, (n, latents), of at least one; got {tuple(posteriors.mu.shape)}")
-        self.posteriors = Normal(posteriors.mu.detach(), posteriors.log_sigma.detach())
-
-    def log_prob(self, z: Float[Tensor, "batch latents"]) -> Float[Tensor, " batch"]:
-        """log q(z) in nats, exact: no posterior is left out."""
-        n = len(self.posteriors.mu)
-        return torch.cat([self.posteriors.log_prob(part[:, None]).logsumexp(1) - log(n) for part in z.split(BLOCK)])
-
-    def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n latents"]:
-        """n codes: a data point chosen evenly, then a draw from its posterior."""
-        mu, log_sigma = self.posteriors.mu, self.posteriors.log_sigma
-        index = (uniform((n,), mu, generator) * len(mu)).long()
-        return Normal(mu[index], log_sigma[index]).sample(generator)
+BLOCK = 512  # codes whose candidates are drawn at once
 
 
 class Holes(NamedTuple):
@@ -57,26 +35,30 @@ class Holes(NamedTuple):
     share_error: float
 
 
+def _log_prior(z: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch"]:
+    """log N(z; 0, I) in nats."""
+    return Normal.standard(z).log_prob(z)
+
+
 @torch.no_grad()
-def holes(q: AggregatedPosterior, n: int = 10_000, generator: Generator | None = None) -> Holes:
-    """Measure holes by n codes from each side. Raises ValueError for n < 2."""
-    if n < 2:
-        raise ValueError(f"an estimate with its error needs n >= 2 codes, got {n}")
-    like = q.posteriors.mu
-    z_q, z_p = q.sample(n, generator), normal((n, like.shape[1]), like, generator)
-    gain = (q.log_prob(z_q) - _standard(z_q)).double()
-    empty = (q.log_prob(z_p) - _standard(z_p) < log(0.1)).double()
+def holes(q: Mixture, draws: int = 10_000, generator: Generator | None = None) -> Holes:
+    """Measure the holes between p(z) = N(0, I) and q(z), an aggregated posterior, by so many codes from each.
+
+    kl is the mean of log q(z) - log p(z) over z ~ q(z), share that of [q(z) < p(z) / 10] over z ~ p(z). Raises ValueError for
+    draws < 2.
+    """
+    if draws < 2:
+        raise ValueError(f"an estimate with its error needs draws >= 2, got {draws}")
+    like = q.components.mean
+    z_q, z_p = q.sample(draws, generator), normal((draws, like.shape[1]), like, generator)
+    gain = (q.log_prob(z_q) - _log_prior(z_q)).double()
+    empty = (q.log_prob(z_p) - _log_prior(z_p) < log(0.1)).double()
     return Holes(
         gain.mean().item(),
-        (gain.std() / n**0.5).item(),
+        (gain.std() / draws**0.5).item(),
         empty.mean().item(),
-        (empty.std() / n**0.5).item(),
+        (empty.std() / draws**0.5).item(),
     )
-
-
-def _standard(z: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch"]:
-    zeros = torch.zeros_like(z)
-    return Normal(zeros, zeros).log_prob(z)
 
 
 class Estimate(NamedTuple):
@@ -108,7 +90,10 @@ class ContrastivePrior(nn.Module):
         return self.classifier(z)[..., 0]
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
-        """The cross-entropy of telling codes apart, nats a code of each kind (eq-priors-contrast); 2 log 2 where nobody can."""
+        """The cross-entropy of telling codes apart, nats a code of each kind (eq-priors-contrast); 2 log 2 where nobody can.
+
+        -E_q(z) log sigmoid(log r(z)) - E_p(z) log(1 - sigmoid(log r(z))), by one draw of each an image.
+        """
         with torch.no_grad():
             z_q = self.vae.encode(x).sample(generator)
             z_p = normal(z_q.shape, z_q, generator)
@@ -116,26 +101,26 @@ class ContrastivePrior(nn.Module):
         return {"loss": functional.softplus(-r_q).mean() + functional.softplus(r_p).mean()}
 
     def log_unnormalized(self, z: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch"]:
-        """log r(z) p(z) in nats: log p_NCP(z) + log Z."""
-        return self.log_ratio(z) + _standard(z)
+        """log r(z) + log p(z) in nats, which is log p_NCP(z) + log Z (eq-priors-ncp)."""
+        return self.log_ratio(z) + _log_prior(z)
 
     @torch.no_grad()
-    def log_normalizer(self, n: int = 100_000, generator: Generator | None = None) -> Estimate:
-        """log Z = log E_p r(z), from n codes of the prior (eq-priors-normalizer). Raises ValueError for n < 2."""
-        if n < 2:
-            raise ValueError(f"an estimate with its error needs n >= 2 codes, got {n}")
+    def log_normalizer(self, draws: int = 100_000, generator: Generator | None = None) -> Estimate:
+        """log Z = log E_p r(z), from so many codes of the prior (eq-priors-normalizer). Raises ValueError for draws < 2."""
+        if draws < 2:
+            raise ValueError(f"an estimate with its error needs draws >= 2, got {draws}")
         like = next(self.classifier.parameters())
-        log_r = self.log_ratio(normal((n, self.latents), like, generator)).double()
-        value = log_r.logsumexp(0) - log(n)
+        log_r = self.log_ratio(normal((draws, self.latents), like, generator)).double()
+        value = importance.log_mean(log_r)
         relative = (log_r - value).exp()
-        return Estimate(value.item(), (relative.std() / n**0.5).item())
+        return Estimate(value.item(), (relative.std() / draws**0.5).item())
 
     @torch.no_grad()
-    def resample(self, n: int, generator: Generator | None = None, candidates: int = 200) -> Float[Tensor, "n latents"]:
-        """n codes by importance resampling: of so many candidates from the prior, one, by its r (eq-priors-resampling).
+    def resample(self, n: int, generator: Generator | None = None, *, candidates: int = 200) -> Float[Tensor, "n latents"]:
+        """n codes by importance resampling: of so many candidates from the prior, one, with probability r(z_i) / sum_j r(z_j).
 
-        Exact as the candidates grow; the ratio of the candidate's law to p_NCP is at most max r / mean r of the candidates.
-        Aneja et al. (2021). Raises ValueError for n or candidates < 1.
+        Equation eq-priors-resampling. Exact as the candidates grow; the ratio of the candidate's law to p_NCP is at most max r
+        over mean r of the candidates. Aneja et al. (2021). Raises ValueError for n or candidates < 1.
         """
         if n < 1 or candidates < 1:
             raise ValueError(f"n and candidates must be at least 1, got {n} and {candidates}")
@@ -148,11 +133,12 @@ class ContrastivePrior(nn.Module):
         return torch.cat(chosen)
 
     def langevin(
-        self, n: int, generator: Generator | None = None, step: float = 0.05, steps: int = 300
+        self, n: int, generator: Generator | None = None, *, step: float = 0.05, steps: int = 300
     ) -> Float[Tensor, "n latents"]:
         """n codes by adjusted Langevin dynamics in the potential -log r(z) + |z|^2 / 2, from draws of the prior.
 
-        Where the classifier has isolated modes chains stay in theirs. Raises what `samplers.mala` raises.
+        Where the classifier has isolated modes chains stay in theirs. Raises ValueError for n or steps < 1 and a step that is
+        not positive, SamplerDiverged where a chain leaves the finite numbers.
         """
         start = normal((n, self.latents), next(self.classifier.parameters()), generator)
         z, _ = samplers.mala(self.potential, start, step, steps, generator, warmup=steps, every=steps)
@@ -177,31 +163,30 @@ def likelihoods(
     prior: ContrastivePrior,
     x: Float[Tensor, "n pixels"],
     log_Z: float,
-    k: int = 500,
+    draws: int = 500,
     generator: Generator | None = None,
+    *,
     decodes: int = 50_000,
 ) -> Likelihoods:
-    """Both from the same k draws an image of q(z | x): w = p(x | z) p(z) / q(z | x), then with p_NCP(z) (eq-priors-likelihood).
+    """Both from the same draws of q(z | x): w = p(x | z) p(z) / q(z | x), then w r(z) / Z (eq-priors-likelihood).
 
     log_Z: from `log_normalizer`; its error adds to the contrastive figure as it is. `decodes` bounds the codes decoded at once.
-    Raises ValueError for k < 1 or no images.
+    Raises ValueError for draws < 1 or no images.
     """
-    if k < 1 or len(x) == 0:
-        raise ValueError(f"needs k >= 1 draws an image and at least one image, got {k} and {len(x)}")
+    if draws < 1 or len(x) == 0:
+        raise ValueError(f"needs at least one draw an image and at least one image, got {draws} and {len(x)}")
     vae, sums = prior.vae, []
-    for batch in x.to(vae.device).split(max(1, decodes // k)):
+    for batch in x.to(vae.device).split(max(1, decodes // draws)):
         q = vae.encode(batch)
-        z = q.sample(generator, shape=(k,))
-        log_w = vae.decode(z).log_prob(batch) + _standard(z) - q.log_prob(z)
+        z = importance.draw(q, draws, generator)
+        log_w = vae.log_joint(batch, z) - q.log_prob(z)
         gain = prior.log_ratio(z) - log_Z
-        bounds = log_w.logsumexp(0) - log(k), (log_w + gain).logsumexp(0) - log(k), gain.mean(0)
-        sums.append(torch.stack(bounds))
+        sums.append(torch.stack([importance.log_mean(log_w), importance.log_mean(log_w + gain), gain.mean(0)]))
     standard, contrastive, gain = torch.cat(sums, 1).double().mean(1).tolist()
     return Likelihoods(-standard, -contrastive, gain)
 
 
-def contrastive_prior(vae: VAE, hidden: tuple[int, ...] = (128, 128), seed: int = 0) -> ContrastivePrior:
+def contrastive_prior(vae: VAE, *, hidden: tuple[int, ...] = (128, 128), seed: int = 0) -> ContrastivePrior:
     """A contrastive prior for a VAE, with a classifier of SiLU layers; `seed` sets its first weights and nothing else."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with initial_weights(seed):
         return ContrastivePrior(vae, mlp(vae.latents, *hidden, 1, activation=nn.SiLU))

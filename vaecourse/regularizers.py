@@ -6,15 +6,15 @@ and the ordinary Jensen-Shannon divergence, whose mean is a mixture, has none.
 """
 
 from dataclasses import dataclass
-from math import e, log, pi
+from math import e, pi
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from vaecourse import processes
-from vaecourse.distributions import Normal
+from vaecourse import importance, processes
+from vaecourse.distributions import Mixture, Normal
 from vaecourse.randomness import uniform
 from vaecourse.vae import VAE
 
@@ -65,23 +65,25 @@ def geometric_mean(p: Gaussian, q: Gaussian, alpha: Alpha) -> Gaussian:
     return FullNormal(mean[..., 0], 0.5 * (covariance + covariance.mT))
 
 
-def geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, swapped: bool = False) -> Float[Tensor, "*batch"]:
+def geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, *, swapped: bool = False) -> Float[Tensor, "*batch"]:
     """(1 - alpha) KL(p || g) + alpha KL(q || g) in nats, g the geometric mean (eq-regularizers-geometric-js).
 
     With g = p^(1 - alpha) q^alpha both ends are 0. `swapped` takes g = p^alpha q^(1 - alpha), with which it runs from
     KL(p || q) at alpha = 0 to KL(q || p) at 1 (eq-regularizers-swapped): so the published sweeps do. It is no f-divergence:
-    g is normalized. Deasy, Simidjievski and Lio (2020). Errors as of `geometric_mean`.
+    g is normalized. Deasy, Simidjievski and Lio (2020).
+    Raises ValueError for alpha outside [0, 1], TypeError for Gaussians of two kinds.
     """
     _check(p, q, alpha)
     g = geometric_mean(p, q, 1 - alpha if swapped else alpha)
     return (1 - alpha) * p.kl(g) + alpha * q.kl(g)
 
 
-def dual_geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, swapped: bool = False) -> Float[Tensor, "*batch"]:
+def dual_geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, *, swapped: bool = False) -> Float[Tensor, "*batch"]:
     """(1 - alpha) KL(g || p) + alpha KL(g || q) in nats: the arguments of each KL reversed (eq-regularizers-dual).
 
     Not swapped it is -log of the integral of p^(1 - alpha) q^alpha, 0 at both ends. `swapped` it runs from KL(q || p) at
     alpha = 0 to KL(p || q) at 1, and is that integral no more. Deasy, Simidjievski and Lio (2020).
+    Raises ValueError for alpha outside [0, 1], TypeError for Gaussians of two kinds.
     """
     _check(p, q, alpha)
     g = geometric_mean(p, q, 1 - alpha if swapped else alpha)
@@ -99,7 +101,7 @@ class GeometricVAE(VAE):
     """
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int, alpha: float | None, dual: bool = False
+        self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int, alpha: float | None, *, dual: bool = False
     ):
         super().__init__(encoder, decoder, pixels, latents)
         if alpha is not None and not 0 <= alpha <= 1:
@@ -115,7 +117,7 @@ class GeometricVAE(VAE):
         return self.logit_alpha.sigmoid() if self.fixed is None else self.fixed
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
-        """The distortion and the divergence, in nats, averaged over the batch."""
+        """Distortion + JS^G(q(z | x) || p(z)) in nats, averaged over the batch, and its parts (eq-regularizers-loss)."""
         q = self.encode(x)
         distortion = -self.decode(q.sample(generator)).log_prob(x).mean()
         divergence = self.divergence(q, self.prior(len(x)), self.alpha, swapped=True).mean()
@@ -133,7 +135,7 @@ class MeanNorm(nn.Module):
     of the whole batch where several processes share it. Out of training those of past batches are used.
     """
 
-    def __init__(self, latents: int, gamma: float, momentum: float = 0.1, eps: float = 1e-5):
+    def __init__(self, latents: int, gamma: float, *, momentum: float = 0.1, eps: float = 1e-5):
         super().__init__()
         if not gamma > 0:
             raise ValueError(f"gamma, the standard deviation that means are given, must be positive; got {gamma}")
@@ -143,7 +145,10 @@ class MeanNorm(nn.Module):
         self.register_buffer("variance", torch.ones(latents))
 
     def forward(self, mu: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
-        """The normalized means. Raises ValueError for a batch of one in training, which has no deviation."""
+        """gamma (mu - mean) / sqrt(variance + eps) + shift, for each latent.
+
+        Raises ValueError for a batch of one in training, which has no deviation.
+        """
         mean, variance = self.mean, self.variance
         if self.training:
             n = len(mu) * processes.count()
@@ -171,7 +176,7 @@ class DUVAE(VAE):
     """
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int, gamma: float = 1.0, keep: float = 0.8
+        self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int, *, gamma: float = 1.0, keep: float = 0.8
     ):
         super().__init__(encoder, decoder, pixels, latents)
         if not 0 < keep <= 1:
@@ -180,12 +185,15 @@ class DUVAE(VAE):
         self.norm = MeanNorm(latents, gamma)
 
     def encode(self, x: Float[Tensor, "batch pixels"]) -> Normal:
-        """q(z | x), with normalized means and no variance below the floor."""
+        """q(z | x), with normalized means and no variance below the floor.
+
+        Raises ValueError where x is not (batch, pixels), and in training for a batch of one.
+        """
         q = super().encode(x)
         return Normal(self.norm(q.mu), 0.5 * ((2 * q.log_sigma).exp() + ENTROPY_FLOOR).log())
 
     def drop(self, q: Normal, generator: Generator | None = None) -> Normal:
-        """The posterior with dropout on its variances (eq-regularizers-variance-dropout)."""
+        """The posterior with variances floor + g (variance - floor), g = 1 / keep or 0 (eq-regularizers-variance-dropout)."""
         excess = (2 * q.log_sigma).exp() - ENTROPY_FLOOR
         kept = uniform(excess.shape, excess, generator) < self.keep
         return Normal(q.mu, 0.5 * (ENTROPY_FLOOR + kept * excess / self.keep).log())
@@ -202,23 +210,14 @@ class DUVAE(VAE):
 
 
 @torch.no_grad()
-def mutual_information(q: Normal, generator: Generator | None = None, draws: int = 1, chunk: int = 500) -> tuple[float, float]:
+def mutual_information(q: Normal, draws: int = 1, generator: Generator | None = None) -> tuple[float, float]:
     """I(x; z) in nats between the index of a data point and its code, and the standard error of the estimate.
 
     E_x KL(q(z | x) || p) = I(x; z) + KL(q(z) || p), q(z) the mean of all n posteriors q(z | x_i) (eq-regularizers-information;
-    Hoffman and Johnson, 2016). log q(z | x_i) - log q(z) is averaged over `draws` codes of each point; it never exceeds log n.
-    The sum over all n posteriors is exact, not a batch's: n^2 densities, `chunk` x n at once.
-    Raises ValueError where q has no batch of at least one.
+    Hoffman and Johnson, 2016). I(x; z) is the mean of log q(z | x_i) - log q(z) over `draws` codes of each point; it never
+    exceeds log n. The sum over all n posteriors is exact, not a batch's: n^2 densities.
+    Raises ValueError for draws < 1, and where q has no batch of at least one.
     """
-    if q.mu.ndim != 2 or len(q.mu) == 0 or draws < 1:
-        raise ValueError(
-            f"posteriors must be a batch, (n, latents), and draws at least 1; got shape {tuple(q.mu.shape)} and draws = {draws}"
-        )
-    n, gains = len(q.mu), []
-    for z in q.sample(generator, shape=(draws,)).unbind(0):
-        for start in range(0, n, chunk):
-            part = slice(start, start + chunk)
-            own = Normal(q.mu[part], q.log_sigma[part]).log_prob(z[part])
-            gains.append(own - (q.log_prob(z[part, None]).logsumexp(1) - log(n)))
-    gain = torch.cat(gains).double()
+    aggregated = Mixture(q)
+    gain = torch.cat([q.log_prob(z) - aggregated.log_prob(z) for z in importance.draw(q, draws, generator)]).double()
     return gain.mean().item(), (gain.std() / len(gain) ** 0.5).item() if len(gain) > 1 else 0.0

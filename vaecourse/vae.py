@@ -123,7 +123,7 @@ class VAE(nn.Module):
     def generate(
         self, z: Float[Tensor, "*batch latents"], generator: Generator | None = None
     ) -> Float[Tensor, "*batch pixels"]:
-        """An image for each code: the decoder's mean, so that nothing is drawn. Raises ValueError for codes of another width."""
+        """An image for each code: the decoder's mean, so nothing is drawn. Raises ValueError for codes of another width."""
         return self.decode(z).mean
 
     @torch.no_grad()

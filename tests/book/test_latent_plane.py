@@ -20,7 +20,7 @@ GRAY_LEVEL = 1 / 255
 
 def model(hidden=(256,), pixels=784, contrast=3.0):
     """An untrained VAE with its decoder's weights enlarged, so that its images are black, white and all between."""
-    untrained = vae.bernoulli_vae(pixels, 2, hidden, seed=0)
+    untrained = vae.bernoulli_vae(pixels, 2, hidden=hidden, seed=0)
     with torch.no_grad():
         for parameter in untrained.decoder.parameters():
             parameter.mul_(contrast)

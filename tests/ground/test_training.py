@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers import ROOT, needs_cuda
 from vaecourse import training
 from vaecourse.training import CheckpointMismatch, History, TrainingDiverged, Turn, fit, train
+from vaecourse.vae import bernoulli_vae
 
 DATA = torch.randn(23, 3, generator=torch.Generator().manual_seed(0))
 fit = partial(fit, progress=False)
@@ -615,6 +616,23 @@ def test_a_number_of_steps_or_points_below_one_is_an_error(numbers):
 def test_a_model_without_a_loss_is_an_error_that_says_what_is_missing():
     with pytest.raises(TypeError, match=r"Linear has neither loss\(batch, generator\) nor turns\(\)"):
         fit(nn.Linear(3, 3), DATA, steps=1)
+
+
+# What a model is
+
+
+def test_a_model_has_a_loss_or_turns():
+    assert isinstance(Toy(), training.OnePlayer) and isinstance(Game("x"), training.Players)
+    assert isinstance(Toy(), training.Model) and isinstance(Game("x"), training.Model)
+    assert not isinstance(nn.Linear(3, 3), training.Model)
+    late = nn.Linear(3, 3)
+    late.loss = lambda batch, generator: {"loss": late(batch).mean()}
+    assert isinstance(late, training.Model)
+
+
+def test_a_model_of_images_answers_to_the_whole_vocabulary():
+    model = bernoulli_vae(6, 2, hidden=(5,))
+    assert isinstance(model, training.ImageModel) and not isinstance(Toy(), training.ImageModel)
 
 
 # Devices

@@ -62,7 +62,7 @@ class AVAE(nn.Module):
 
     def model_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """L_vae + weight * L_G, without L_G's entropy (eq-avae-total), and its parts, in nats."""
-        elbo = self.vae.elbo(x, generator)
+        elbo = self.vae.elbo(x, generator=generator)
         z = self.vae.prior(len(x)).sample(generator)
         x_G = self.generate(z, generator)
         distortion, rate = elbo.distortion.mean(), elbo.rate.mean()

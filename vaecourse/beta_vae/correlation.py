@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from vaecourse import processes
+from vaecourse import importance, processes
 from vaecourse.distributions import Normal
 from vaecourse.vae import VAE
 
@@ -34,23 +34,24 @@ class RateParts:
 
 
 @torch.no_grad()
-def rate_parts(q: Normal, generator: Generator | None = None, draws: int = 1, chunk: int = 200) -> RateParts:
+def rate_parts(q: Normal, draws: int = 1, generator: Generator | None = None, *, chunk: int = 200) -> RateParts:
     """The three parts of the rate of N posteriors (N, latents), q(z) being the exact mean of all N.
 
-    Averages over `draws` codes of each image: each part has Monte Carlo noise, and no bias. N^2 densities, chunk x N x latents
-    at once. Hoffman and Johnson (2016), Chen et al. (2018), equation 2. Raises ValueError where q has no batch, or draws < 1.
+    Averages of log q(z | x) - log q(z), log q(z) - sum_j log q(z_j) and sum_j log q(z_j) - log p(z) over `draws` codes of each
+    image: each part has Monte Carlo noise, and no bias. N^2 densities, chunk x N x latents at once. Hoffman and Johnson (2016),
+    Chen et al. (2018), equation 2. Raises ValueError where q has no batch, or draws < 1.
     """
-    if q.mu.ndim != 2 or len(q.mu) == 0 or draws < 1:
-        raise ValueError(f"posteriors must be (N, latents), draws at least 1; got {tuple(q.mu.shape)} and draws = {draws}")
+    if q.mu.ndim != 2 or len(q.mu) == 0:
+        raise ValueError(f"posteriors must be (N, latents), at least one; got {tuple(q.mu.shape)}")
     sums = q.mu.new_zeros(3, dtype=torch.float64)
-    for z in q.sample(generator, shape=(draws,)).unbind(0):
+    for z in importance.draw(q, draws, generator):
         for start in range(0, len(z), chunk):
             rows = slice(start, start + chunk)
-            own = Normal(q.mu[rows], q.log_sigma[rows]).log_prob(z[rows])
+            own = q[rows].log_prob(z[rows])
             each = _log_densities(q, z[rows])
             joint = each.sum(-1).logsumexp(1) - log(len(q.mu))
             product = (each.logsumexp(1) - log(len(q.mu))).sum(-1)
-            prior = Normal(torch.zeros_like(z[rows]), torch.zeros_like(z[rows])).log_prob(z[rows])
+            prior = Normal.standard(z[rows]).log_prob(z[rows])
             sums += torch.stack([(own - joint).sum(), (joint - product).sum(), (product - prior).sum()])
     return RateParts(*(sums / (draws * len(q.mu))).tolist())
 

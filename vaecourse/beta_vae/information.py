@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from vaecourse import importance
 from vaecourse.beta_vae import checks
 from vaecourse.distributions import Normal
 
@@ -22,10 +23,11 @@ def _binned(codes: Tensor, bins: int) -> Tensor:
 
 
 def mutual_information(
-    codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], bins: int = BINS
+    codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], *, bins: int = BINS
 ) -> Float[Tensor, "latents factors"]:
     """I(bin of z_j; v_k) in nats from counts over the n rows (eq-beta_vae-binned-information).
 
+    The sum over bins b and values v of p(b, v) log(p(b, v) / (p(b) p(v))), each p a share of the rows.
     Bins have equal width over a latent's range: scale and sign do not count, an outlier does. The count's estimate is biased
     upwards by about (bins - 1)(values - 1) / (2 n): many bins make every latent seem to know. Raises ValueError or TypeError
     for codes and factors that are not (n, latents) floats and (n, factors) integers, a factor that never varies, bins < 2.
@@ -44,22 +46,27 @@ def mutual_information(
 
 @torch.no_grad()
 def posterior_information(
-    q: Normal, factors: Int[Tensor, "n factors"], generator: Generator | None = None, draws: int = 1, chunk: int = 500
+    q: Normal,
+    factors: Int[Tensor, "n factors"],
+    draws: int = 1,
+    generator: Generator | None = None,
+    *,
+    chunk: int = 500,
 ) -> Float[Tensor, "latents factors"]:
     """I(z_j; v_k) in nats, z_j drawn from the posterior of its image: no bins (eq-beta_vae-posterior-information).
 
     The mean of log q(z_j | v_k) - log q(z_j), both exact mixtures of the n posteriors, over `draws` codes of each image: Chen
     et al. (2018). Monte Carlo noise, no bias; n^2 densities a latent, chunk x n at once. It measures what a draw
-    tells; a posterior mean tells more. Errors as of `mutual_information`, and for draws < 1.
+    tells; a posterior mean tells more.
+    Raises ValueError or TypeError for posteriors and factors that are not (n, latents) floats and (n, factors) integers, a
+    factor that never varies, draws < 1.
     """
     mu, indices = checks.codes_and_values(q.mu, factors)
     log_sigma = q.log_sigma.double()
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1; got {draws}")
     n, latents = mu.shape
     members = [functional.one_hot(index).to(mu) for index in indices]
     information = mu.new_zeros(latents, len(members))
-    for z in Normal(mu, log_sigma).sample(generator, shape=(draws,)).unbind(0):
+    for z in importance.draw(Normal(mu, log_sigma), draws, generator):
         for start in range(0, n, chunk):
             rows = slice(start, start + chunk)
             for j in range(latents):
@@ -74,7 +81,10 @@ def posterior_information(
 
 
 def entropies(factors: Int[Tensor, "n factors"]) -> Float[Tensor, " factors"]:
-    """H(v_k) in nats, by counts. Errors as of `mutual_information`."""
+    """H(v_k) = -sum over values v of p(v) log p(v) in nats, each p a share of the rows.
+
+    Raises TypeError for factors that are not integers, ValueError where they are not (n, factors) or one never varies.
+    """
     shares = [index.bincount().double() / len(index) for index in checks.values(factors)]
     return torch.stack([-torch.special.xlogy(share, share).sum() for share in shares])
 
@@ -87,23 +97,26 @@ def gap(table: Float[Tensor, "latents factors"]) -> Float[Tensor, " factors"]:
     return best - second
 
 
-def mig(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], bins: int = BINS) -> float:
+def mig(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], *, bins: int = BINS) -> float:
     """The mutual information gap: mean over factors of (I best - I second) / H(v_k), from 0 to 1 (eq-beta_vae-mig).
 
     1: each factor is known by one latent, and by no other. Nothing is said of a latent that knows two factors. Chen et al.
     (2018), who take `posterior_information`: (gap(posterior_information(q, v)) / entropies(v)).mean(). Here codes
-    are binned. Errors as of `mutual_information`, and for one latent.
+    are binned.
+    Raises ValueError or TypeError for codes and factors that are not (n, latents) floats and (n, factors) integers, a factor
+    that never varies, one latent, bins < 2.
     """
     checks.codes_and_values(codes, factors, least=2)
-    return (gap(mutual_information(codes, factors, bins)) / entropies(factors).to(codes.device)).mean().item()
+    return (gap(mutual_information(codes, factors, bins=bins)) / entropies(factors).to(codes.device)).mean().item()
 
 
-def modularity(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], bins: int = BINS) -> float:
+def modularity(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], *, bins: int = BINS) -> float:
     """Whether each latent knows one factor only, from 0 to 1: `modularity_of` the binned informations.
 
-    Equation eq-beta_vae-modularity. Errors as of `mutual_information`, and for one factor.
+    Equation eq-beta_vae-modularity. Raises ValueError or TypeError for codes and factors that are not (n, latents) floats and
+    (n, factors) integers, a factor that never varies, one factor, bins < 2.
     """
-    return modularity_of(mutual_information(codes, factors, bins))
+    return modularity_of(mutual_information(codes, factors, bins=bins))
 
 
 def modularity_of(information: Float[Tensor, "latents factors"]) -> float:

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from vaecourse.beta_vae import checks
-from vaecourse.randomness import uniform
+from vaecourse.randomness import indices, uniform
 
 
 @dataclass(frozen=True)
@@ -36,39 +36,36 @@ class _Groups:
         return self.rows[self.first[value] + (u * self.count[value]).long()]
 
 
-def _any_row(n: int, shape: tuple[int, ...], generator: Generator, like: Tensor) -> Tensor:
-    return (uniform(shape, like, generator, None) * n).long()
-
-
-def _in_turn(indices: list[Tensor], trials: int) -> list[tuple[int, _Groups]]:
+def _in_turn(values: list[Tensor], trials: int) -> list[tuple[int, _Groups]]:
     """Each factor and how its rows are drawn; there are `trials` of each. Raises ValueError where there is one factor only."""
-    if len(indices) < 2:
+    if len(values) < 2:
         raise ValueError("one factor only: which one was fixed is no question. At least 2 are needed")
     if trials < 1:
         raise ValueError(f"trials of each factor must be at least 1; got {trials}")
-    return [(k, _Groups.of(index)) for k, index in enumerate(indices)]
+    return [(k, _Groups.of(value)) for k, value in enumerate(values)]
 
 
 def beta_vae_score(
-    codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], pairs: int = 64, trials: int = 200, seed: int = 0
+    codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], *, pairs: int = 64, trials: int = 200, seed: int = 0
 ) -> float:
     """The accuracy of a linear classifier that tells which factor was fixed (eq-beta_vae-score).
 
     A trial: `pairs` of rows, each pair alike in factor k and otherwise independent; its features are the mean |difference| of
     each latent, standardized. `trials` of each factor fit a logistic regression, as many others are classified. Higgins et al.
     (2017). Two factors rotated by 30 degrees still score 1: only patterns that agree, as at 45 degrees, lower it.
-    Errors as of `mutual_information`, for one factor, and for pairs or trials < 1.
+    Raises ValueError or TypeError for codes and factors that are not (n, latents) floats and (n, factors) integers, a factor
+    that never varies, one factor, and pairs or trials < 1.
     """
     from sklearn.linear_model import LogisticRegression
 
-    codes, indices = checks.codes_and_values(codes, factors)
-    groups = _in_turn(indices, trials)
+    codes, values = checks.codes_and_values(codes, factors)
+    groups = _in_turn(values, trials)
     if pairs < 1:
         raise ValueError(f"pairs in a trial must be at least 1; got {pairs}")
     generator = Generator(codes.device).manual_seed(seed)
     features = []
     for _, group in groups:
-        one = _any_row(len(codes), (2 * trials, pairs), generator, codes)
+        one = indices(len(codes), (2 * trials, pairs), codes, generator, None)
         other = group.draw(group.value[one], generator)
         features.append((codes[one] - codes[other]).abs().mean(1))
     table = checks.standardized(torch.cat(features)).reshape(len(groups), 2, trials, -1)
@@ -78,7 +75,7 @@ def beta_vae_score(
 
 
 def factor_vae_score(
-    codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], rows: int = 64, trials: int = 200, seed: int = 0
+    codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], *, rows: int = 64, trials: int = 200, seed: int = 0
 ) -> float:
     """The accuracy of a majority vote that tells which factor was fixed by the latent that varies least.
 
@@ -86,10 +83,12 @@ def factor_vae_score(
     units of its variance over the table.
     `trials` of each factor say which factor each latent stands for, as many others are classified. Kim and Mnih (2018).
     Latents that never vary have no vote, and codes with no other score 0; the paper leaves out what the model does not use,
-    here the caller may. Errors as of `mutual_information`, for one factor, and for rows < 2 or trials < 1.
+    here the caller may.
+    Raises ValueError or TypeError for codes and factors that are not (n, latents) floats and (n, factors) integers, a factor
+    that never varies, one factor, rows < 2, and trials < 1.
     """
-    codes, indices = checks.codes_and_values(codes, factors)
-    groups = _in_turn(indices, trials)
+    codes, values = checks.codes_and_values(codes, factors)
+    groups = _in_turn(values, trials)
     if rows < 2:
         raise ValueError(f"a variance needs at least 2 rows in a trial; got {rows}")
     z = checks.standardized(codes)
@@ -99,7 +98,7 @@ def factor_vae_score(
     generator = Generator(z.device).manual_seed(seed)
     votes = []
     for _, group in groups:
-        value = group.value[_any_row(len(z), (2 * trials,), generator, z)]
+        value = group.value[indices(len(z), (2 * trials,), z, generator, None)]
         drawn = group.draw(value[:, None].expand(-1, rows), generator)
         votes.append(z[drawn].var(1).argmin(1))
     ballots = functional.one_hot(torch.stack(votes), z.shape[1]).reshape(len(groups), 2, trials, -1)

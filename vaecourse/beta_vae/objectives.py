@@ -34,7 +34,7 @@ class BetaVAE(VAE):
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """D + beta R in nats, averaged over the batch, and its parts."""
-        elbo = self.elbo(x, generator)
+        elbo = self.elbo(x, generator=generator)
         distortion, rate = elbo.distortion.mean(), elbo.rate.mean()
         return {"loss": distortion + self.beta * rate, "distortion": distortion, "rate": rate}
 
@@ -56,6 +56,7 @@ class CapacityVAE(VAE):
         latents: int,
         capacity: float,
         steps: int,
+        *,
         gamma: float = 100.0,
     ):
         super().__init__(encoder, decoder, pixels, latents)
@@ -68,12 +69,12 @@ class CapacityVAE(VAE):
 
     @property
     def current(self) -> Float[Tensor, ""]:
-        """C(t), the capacity at this step, in nats."""
+        """C(t) = capacity min(t / steps, 1), the capacity at this step, in nats."""
         return self.capacity * (self.step / self.steps).clamp(max=1)
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """D + gamma |R - C(t)| in nats, and D, R and C(t)."""
-        elbo = self.elbo(x, generator)
+        elbo = self.elbo(x, generator=generator)
         distortion, rate = elbo.distortion.mean(), processes.total(elbo.rate.mean()) / processes.count()
         capacity = self.current
         loss = distortion + self.gamma * (rate - capacity).abs()
@@ -102,6 +103,7 @@ class ConstrainedVAE(VAE):
         pixels: int,
         latents: int,
         delta: float,
+        *,
         eta: float = 0.01,
         start: float = 1.0,
     ):
@@ -120,19 +122,19 @@ class ConstrainedVAE(VAE):
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """The Lagrangian D + beta (R - delta) in nats, and D, R and beta."""
-        elbo = self.elbo(x, generator)
+        elbo = self.elbo(x, generator=generator)
         distortion, rate, beta = elbo.distortion.mean(), elbo.rate.mean(), self.beta
         if self.training:
             self.latest_rate.copy_(processes.total(rate.detach()) / processes.count())
         return {"loss": distortion + beta * (rate - self.delta), "distortion": distortion, "rate": rate, "beta": beta}
 
     def after_step(self, generator: Generator) -> None:
-        """Ascend in the multiplier, by the rate of the batch that the step was taken on."""
+        """beta <- beta exp(eta (R / delta - 1)), R the rate of the batch that the step was taken on."""
         self.log_beta.add_(self.eta * (self.latest_rate / self.delta - 1))
 
 
 def gaussian_rate_distortion(
-    variances: Float[Tensor, " pixels"], c: float, beta: float, latents: int | None = None
+    variances: Float[Tensor, " pixels"], c: float, beta: float, *, latents: int | None = None
 ) -> tuple[float, float]:
     """Rate and distortion in nats of the best linear beta-VAE: reverse water-filling (eq-beta_vae-water).
 

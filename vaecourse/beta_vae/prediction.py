@@ -16,6 +16,7 @@ from vaecourse.beta_vae.information import gap
 def interval_accuracy(codes: Float[Tensor, "n latents"], values: Int[Tensor, " n"]) -> Float[Tensor, " latents"]:
     """The best balanced accuracy of predicting the value (0, 1, ...) by the interval in which a latent lies.
 
+    The mean over values v of P(z_j in an interval that says v | v), at the cuts and answers that make it largest.
     Exact, for as many intervals as values, each with the value that is best: by dynamic programming over the sorted codes.
     Guessing scores 1 / values. Equation eq-beta_vae-interval-accuracy.
     """
@@ -32,12 +33,13 @@ def interval_accuracy(codes: Float[Tensor, "n latents"], values: Int[Tensor, " n
     return best[-1] / count
 
 
-def sap(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], categorical: Sequence[int] = ()) -> float:
+def sap(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], *, categorical: Sequence[int] = ()) -> float:
     """Separated attribute predictability: mean over factors of the gap between the two latents that tell most of it.
 
     How much one latent tells: the squared correlation for ordered factors, `interval_accuracy` for those whose numbers are in
     `categorical`. From 0 to 1; a categorical factor adds at most 1 - 1 / values. Equation eq-beta_vae-sap; Kumar, Sattigeri and
-    Balakrishnan (2018). Errors as of `mutual_information`, for one latent, and for a number that is no factor's.
+    Balakrishnan (2018). Raises ValueError or TypeError for codes and factors that are not (n, latents) floats and (n, factors)
+    integers, a factor that never varies, one latent, and a number that is no factor's.
     """
     codes, indices = checks.codes_and_values(codes, factors, least=2)
     if not all(0 <= k < len(indices) for k in categorical):
@@ -95,14 +97,17 @@ LASSO_PENALTY = 0.02  # on standardized codes and factors: what correlates by le
 TREES = 40  # so that each row is out of the bag of some tree
 
 
-def dci(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], predictor: str = "forest", seed: int = 0) -> DCI:
+def dci(
+    codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], *, predictor: str = "forest", seed: int = 0
+) -> DCI:
     """`dci_of` what a predictor finds important, and how well it predicts: scikit-learn's, one for each factor.
 
     predictor: "lasso", linear, for factors whose values are ordered; importance is the absolute coefficient between
     standardized code and factor, informativeness the explained share of the factor's variance. "forest", for any: trees of
     leaves of at least 5 rows, importance is the share in the reduction of impurity, informativeness the accuracy on the rows
     that a tree was not grown on. Both are those of the paper; gradient-boosted trees score otherwise. `seed` is the forest's.
-    Errors as of `mutual_information`, and for another predictor.
+    Raises ValueError or TypeError for codes and factors that are not (n, latents) floats and (n, factors) integers, a factor
+    that never varies, and another predictor.
     """
     if predictor not in ("lasso", "forest"):
         raise ValueError(f'predictor must be "lasso" or "forest"; got {predictor!r}')

@@ -39,29 +39,28 @@ def model_of(kind: str, strength: float, seed: int, steps: int, n: int) -> VAE:
 
     "limit" starts at a multiplier of 1, "limit from below" at 100; "capacity" is at its last after 3/5 of the steps.
     """
-    plain = gaussian_vae(256, LATENTS, log_sigma=0.5 * log(C), seed=seed)
-    parts = plain.encoder, plain.decoder, 256, LATENTS
+    build = partial(gaussian_vae, 256, LATENTS, log_sigma=0.5 * log(C), seed=seed)
     match kind:
         case "beta":
-            return beta_vae.BetaVAE(*parts, beta=strength)
+            return build(kind=beta_vae.BetaVAE, beta=strength)
         case "limit":
-            return beta_vae.ConstrainedVAE(*parts, delta=strength)
+            return build(kind=beta_vae.ConstrainedVAE, delta=strength)
         case "limit from below":
-            return beta_vae.ConstrainedVAE(*parts, delta=strength, start=100.0)
+            return build(kind=beta_vae.ConstrainedVAE, delta=strength, start=100.0)
         case "capacity":
-            return beta_vae.CapacityVAE(*parts, capacity=strength, steps=3 * steps // 5)
+            return build(kind=beta_vae.CapacityVAE, capacity=strength, steps=3 * steps // 5)
         case _:
-            return beta_vae.BetaTCVAE(*parts, beta=strength, n=n)
+            return build(kind=beta_vae.BetaTCVAE, beta=strength, n=n)
 
 
 def scores(q: Normal, factors: Tensor) -> dict:
     """All scores of posterior means, with the choices that MIG depends on made in several ways; shape is categorical."""
     codes, drawn = q.mu, q.sample(Generator().manual_seed(0))
-    posterior = beta_vae.posterior_information(q, factors, Generator().manual_seed(0))
+    posterior = beta_vae.posterior_information(q, factors, generator=Generator().manual_seed(0))
     dci = beta_vae.dci(codes, factors)
     return {
         "mig": beta_vae.mig(codes, factors),
-        "mig_by_bins": [beta_vae.mig(codes, factors, bins) for bins in BINS],
+        "mig_by_bins": [beta_vae.mig(codes, factors, bins=bins) for bins in BINS],
         "mig_of_draws": beta_vae.mig(drawn, factors),
         "mig_of_posteriors": (beta_vae.gap(posterior) / beta_vae.entropies(factors)).mean().item(),
         "mig_of_places": beta_vae.mig(codes, factors[:, 2:]),
@@ -92,7 +91,7 @@ def train(kind: str, strength: float, seed: int, steps: int = 2500) -> dict:
     with torch.no_grad():
         q = model.encode(sprites.images)
         error = ((model.reconstruct(sprites.images) - sprites.images) ** 2).sum(-1).mean().item()
-    parts = beta_vae.rate_parts(q, Generator().manual_seed(0), draws=4)
+    parts = beta_vae.rate_parts(q, 4, Generator().manual_seed(0))
     window = max(1, steps // TRACE)
     watched = [name for name in ("rate", "beta", "capacity") if name in history.parts]
     traces = {f"{name}_trace": history.smooth(name, window).round(4).tolist() for name in watched}
@@ -153,8 +152,7 @@ def copied_weights(batch: int, n: int) -> Tensor:
 
 def with_weights(q: Normal, z: Tensor, log_weights: Tensor) -> Tensor:
     """log q(z) - sum_j log q(z_j), each from the batch's posteriors with these weights."""
-    single = Normal(q.mu[..., None], q.log_sigma[..., None])  # each latent a distribution of its own
-    each = single.log_prob(z[:, None, :, None])
+    each = q[..., None].log_prob(z[:, None, :, None])  # each latent a distribution of its own
     return (log_weights + each.sum(-1)).logsumexp(1) - (log_weights[..., None] + each).logsumexp(1).sum(-1)
 
 
@@ -172,14 +170,14 @@ def estimate_correlation(variance: float, batch: int, seed: int, n: int = 4000, 
     found: dict[str, list[Tensor]] = {"stratified": [], "copied": [], "weighted": []}
     for _ in range(codes // batch):
         rows = torch.randperm(n, generator=generator)[:batch]
-        part = Normal(q.mu[rows], q.log_sigma[rows])
+        part = q[rows]
         z = part.sample(generator)
         found["stratified"].append(beta_vae.batch_total_correlation(part, z, n).mean())
         found["copied"].append(with_weights(part, z, copied_weights(batch, n)).mean())
         found["weighted"].append(with_weights(part, z, weighted_weights(batch, n)).mean())
     return {
         "exact": 0.5 * (S.diagonal().log().sum() - torch.logdet(S)).item(),
-        "all": beta_vae.rate_parts(q, generator).total_correlation,
+        "all": beta_vae.rate_parts(q, generator=generator).total_correlation,
         **{name: torch.stack(values).mean().item() for name, values in found.items()},
     }
 

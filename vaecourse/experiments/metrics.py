@@ -5,6 +5,7 @@ best diagonal encoder. Own features: the classifier of `vaecourse.metrics`, 32 f
 """
 
 from collections.abc import Sequence
+from functools import partial
 from math import log
 
 import numpy as np
@@ -18,7 +19,7 @@ from vaecourse.exact_models import ProbabilisticPCA
 from vaecourse.experiments import Experiment
 from vaecourse.metrics import Classifier, Evidence
 from vaecourse.networks import GaussianNetwork
-from vaecourse.randomness import normal, uniform
+from vaecourse.randomness import indices, normal, uniform
 from vaecourse.vae import VAE, bernoulli_vae
 
 SEEDS = (0, 1, 2)
@@ -56,11 +57,11 @@ def bound_evidence(method: str, budget: int, seed: int, images: int = 100) -> di
     exact, q = pca.evidence(x), model.encode(x)
     if method == "importance":
         noise, parts = _generator(seed), x.split(max(1, 200_000 // budget))
-        log_weights = torch.cat([model.log_weights(part, noise, budget) for part in parts], 1)
+        log_weights = torch.cat([model.log_weights(part, budget, noise) for part in parts], 1)
         found, decodes = Evidence(log_weights, torch.ones(len(x))), budget
     else:
         start = model.encode if method == "annealed from encoder" else None
-        found = metrics.model_evidence(model, x, _generator(seed), start=start, temperatures=budget)
+        found = metrics.model_evidence(model, x, start=start, temperatures=budget, generator=_generator(seed))
         decodes = (16 + metrics.annealing.PILOT) * (budget + (budget - 1) * metrics.annealing.LEAPS)
     short = exact - found.value
     return {
@@ -107,15 +108,13 @@ def judge_vae(seed: int, steps: int = 4000, images: int = 50, temperatures: Sequ
             noise = _generator(seed)
             parts = [model.iwae_bound(part, k, noise) for part in x.split(20)]
             row[f"importance_{k}"] = -torch.cat(parts).mean().item()
-        z = model.prior(images).sample(_generator(1))
-        made = model.decode(z).sample(_generator(2))
         prior = model.prior(images)
+        z = prior.sample(_generator(1))
+        made = model.decode(z).sample(_generator(2))
     columns: dict[str, list[float]] = {}
     for count in temperatures:
-        annealed = metrics.model_evidence(model, x, _generator(seed), temperatures=count)
-        both = metrics.bdmc(
-            lambda z: model.decode(z).log_prob(made) + prior.log_prob(z), prior, z, _generator(seed), temperatures=count
-        )
+        annealed = metrics.model_evidence(model, x, temperatures=count, generator=_generator(seed))
+        both = metrics.bdmc(partial(model.log_joint, made), prior, z, temperatures=count, generator=_generator(seed))
         found = {
             "annealed": -annealed.value.mean().item(),
             "error_bar": (annealed.error.square().sum().sqrt() / images).item(),
@@ -271,7 +270,7 @@ def judge_stacks(kept: int, seed: int, n: int = 26_000, steps: int = 1000) -> di
     classifier = Classifier.fit(digits.train, digits.train_labels, digits.shape, steps=steps, seed=seed)
     noise = _generator(seed)
     allowed = uniform((1000,), digits.test, noise).argsort()[:kept]
-    label = allowed[(uniform((n,), digits.test, noise) * kept).long()]
+    label = allowed[indices(kept, (n,), digits.test, noise)]
     channels = []
     for power in (100, 10, 1):  # for each digit asked for, one of its images
         digit = label // power % 10

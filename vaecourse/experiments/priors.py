@@ -6,12 +6,14 @@ hidden layers of 128 SiLU units and batches of 500. Figures are nats an image.
 """
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from vaecourse import datasets, metrics, priors, training
+from vaecourse.beta_vae import BetaVAE
+from vaecourse.distributions import Mixture
 from vaecourse.experiments import Experiment
-from vaecourse.priors import AggregatedPosterior, ContrastivePrior
-from vaecourse.vae import VAE, bernoulli_vae
+from vaecourse.priors import ContrastivePrior
+from vaecourse.vae import bernoulli_vae
 
 SEEDS = (0, 1, 2)
 BANDWIDTHS = (2.0, 4.0, 8.0)
@@ -21,23 +23,13 @@ def _generator(seed: int) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
-class Weighted(VAE):
-    """A VAE whose rate has a weight in the loss: below 1 codes are sharp, and the prior is left behind."""
-
-    weight = 1.0
-
-    def loss(self, x: Tensor, generator: Generator | None = None) -> dict[str, Tensor]:
-        elbo = self.elbo(x, generator)
-        distortion, rate = elbo.distortion.mean(), elbo.rate.mean()
-        return {"loss": distortion + self.weight * rate, "distortion": distortion, "rate": rate}
-
-
 def trained(beta: float, latents: int, seed: int, steps: int, prior_steps: int) -> ContrastivePrior:
-    """That VAE, then its contrastive prior, both on the training digits."""
+    """A VAE whose rate has the weight beta in the loss, then its contrastive prior, both on the training digits.
+
+    Below 1 codes are sharp, and the prior is left behind.
+    """
     digits = datasets.load("digits")
-    plain = bernoulli_vae(64, latents, seed=seed)
-    vae = Weighted(plain.encoder, plain.decoder, 64, latents)
-    vae.weight = beta
+    vae = bernoulli_vae(64, latents, seed=seed, kind=BetaVAE, beta=beta)
     settings = {"seed": seed, "transform": datasets.binarize, "progress": False, "device": "cpu"}
     training.fit(vae, digits.train, steps=steps, **settings)
     prior = priors.contrastive_prior(vae, seed=seed)
@@ -54,7 +46,7 @@ def mend(beta: float, seed: int, prior_steps: int = 12_000, steps: int = 4000, s
     prior = trained(beta, 8, seed, steps, prior_steps)
     vae, noise = prior.vae, _generator(seed)
     images = datasets.binarize(digits.train, noise)
-    q = AggregatedPosterior(vae.encode(images))
+    q = Mixture(vae.encode(images).detach())
     found = priors.holes(q, 10 * samples, noise)
     log_Z = prior.log_normalizer(50 * samples, noise)
     test = datasets.binarize(digits.test, _generator(0))
@@ -106,7 +98,7 @@ def draw_plane(beta: float, seed: int, steps: int = 4000, prior_steps: int = 400
     prior = trained(beta, 2, seed, steps, prior_steps)
     axis = torch.linspace(-4, 4, side)
     z = torch.cartesian_prod(axis, axis)
-    q = AggregatedPosterior(prior.vae.encode(digits.train))
+    q = Mixture(prior.vae.encode(digits.train).detach())
     found = priors.holes(q, 20_000, _generator(0))
     with torch.no_grad():
         return {

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from vaecourse import autoencoders, datasets, regularizers, training
 from vaecourse.distributions import Bernoulli
 from vaecourse.experiments import Experiment
-from vaecourse.networks import GaussianNetwork, mlp
+from vaecourse.networks import GaussianNetwork, initial_weights, mlp
 from vaecourse.regularizers import DUVAE, GeometricVAE
 from vaecourse.vae import VAE, evaluate, gaussian_vae
 
@@ -38,8 +38,7 @@ def train_skew(alpha: float | None, dual: bool, seed: int, steps: int = 2500, c:
     squared_error: of reconstructions at the mean code, summed over pixels. alpha_end: where a learned skew ended (alpha None).
     """
     digits = datasets.load("digits")
-    plain = gaussian_vae(64, 8, log_sigma=0.5 * log(c), seed=seed)
-    model = GeometricVAE(plain.encoder, plain.decoder, 64, 8, alpha, dual)
+    model = gaussian_vae(64, 8, log_sigma=0.5 * log(c), seed=seed, kind=GeometricVAE, alpha=alpha, dual=dual)
     _fit(model, digits.train, steps, seed)
     score = evaluate(model, digits.test, 200, _generator(0))
     with torch.no_grad():
@@ -90,8 +89,7 @@ class InOrderNetwork(nn.Module):
 
 def collapse_model(kind: str, latents: int, seed: int) -> VAE:
     """A VAE with a decoder in order: "VAE"; "batch norm", means normalized alone; "DU-VAE", and dropout on variances."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with initial_weights(seed):
         encoder = GaussianNetwork(mlp(64, 128, 128, 2 * latents))
         decoder = InOrderNetwork(mlp(latents, 128, 128, 64), 64)
         if kind == "VAE":
@@ -112,7 +110,7 @@ def train_collapse(kind: str, seed: int, steps: int = 4000, latents: int = 16) -
     score = evaluate(model, test, 200, _generator(0))
     with torch.no_grad():
         q, q_test = model.encode(train), model.encode(test)
-    information, error = regularizers.mutual_information(q, _generator(0))
+    information, error = regularizers.mutual_information(q, generator=_generator(0))
     return {
         "negative_elbo": score.negative_elbo,
         "nll": score.nll,

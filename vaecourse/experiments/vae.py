@@ -49,9 +49,8 @@ def _score(model: VAE, test: Tensor, draws: int = 500) -> dict:
 def train_digits(k: int, seed: int, steps: int = 4000) -> dict:
     """A VAE (k = 1, by L^B) or an IWAE (k > 1) on the binary digits."""
     train, test = _binary_digits()
-    model = bernoulli_vae(64, LATENTS, seed=seed)
-    if k > 1:
-        model = IWAE(model.encoder, model.decoder, 64, LATENTS, k)
+    kind = {} if k == 1 else {"kind": IWAE, "draws": k}
+    model = bernoulli_vae(64, LATENTS, seed=seed, **kind)
     history = training.fit(model, train, steps=steps, seed=seed, transform=datasets.binarize)
     return {**_score(model, test), "training_seconds": round(history.seconds, 2)}
 
@@ -68,18 +67,18 @@ digits = Experiment(
 
 def right(model: VAE, x: Tensor, generator: Generator) -> Tensor:
     """-ELBO by L^B, nothing wrong."""
-    return -model.elbo(x, generator).value.mean()
+    return -model.elbo(x, generator=generator).value.mean()
 
 
 def pixels_averaged(model: VAE, x: Tensor, generator: Generator) -> Tensor:
     """The distortion is averaged over pixels, the rate is summed over latents."""
-    elbo = model.elbo(x, generator)
+    elbo = model.elbo(x, generator=generator)
     return (elbo.distortion / model.pixels + elbo.rate).mean()
 
 
 def latents_averaged(model: VAE, x: Tensor, generator: Generator) -> Tensor:
     """The rate is averaged over latents, the distortion is summed over pixels."""
-    elbo = model.elbo(x, generator)
+    elbo = model.elbo(x, generator=generator)
     return (elbo.distortion + elbo.rate / model.latents).mean()
 
 
@@ -197,7 +196,10 @@ def estimator_spread(steps: int, seed: int, draws: int = 1000) -> dict:
     if steps:
         training.fit(model, train, steps=steps, seed=seed, transform=datasets.binarize)
     batch, generator = test[:100], _generator(0)
-    estimators = {"a": lambda: model.elbo_a(batch, generator), "b": lambda: model.elbo(batch, generator).value}
+    estimators = {
+        "a": lambda: model.elbo_a(batch, generator=generator),
+        "b": lambda: model.elbo(batch, generator=generator).value,
+    }
     row = {}
     for name, estimator in estimators.items():
         values, gradients = [], []

@@ -163,7 +163,7 @@ def energies(
     if base != "plain" and restart < 1:
         test = GRID.sample(n, _generator(seed + 1000))
         log_normalizer = model.log_normalizer(10 * n, _generator(seed))
-        row["elbo"] = model.vae.elbo(test, _generator(seed)).value.mean().item()
+        row["elbo"] = model.vae.elbo(test, generator=_generator(seed)).value.mean().item()
         row["bound"] = model.bound(test, log_normalizer, _generator(seed)).mean().item()
         row["entropy"] = -GRID.log_prob(test).mean().item()
         row |= _coordinates(model, max(1, n // 4), marks, seed)

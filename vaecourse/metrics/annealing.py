@@ -21,12 +21,11 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from vaecourse import importance
 from vaecourse.distributions import Normal
+from vaecourse.importance import LogJoint
 from vaecourse.randomness import normal
 from vaecourse.samplers import State, at, hmc_step
-
-LogJoint = Callable[[Tensor], Tensor]
-"""z (chains, batch, latents) -> log p(x, z) in nats, (chains, batch), by torch operations that carry gradients."""
 
 LEAPS = 10  # leapfrog steps in a transition
 TARGET = 0.65  # the acceptance that steps are tuned to (Neal, 2011)
@@ -46,13 +45,13 @@ class Evidence:
 
     @property
     def value(self) -> Float[Tensor, " batch"]:
-        """log of the mean weight: log p(x), from below on average (eq-metrics-ais)."""
-        return self.log_weights.logsumexp(0) - log(len(self.log_weights))
+        """log((w_1 + ... + w_m) / m), m chains: log p(x), from below on average (eq-metrics-ais)."""
+        return importance.log_mean(self.log_weights)
 
     @property
     def ess(self) -> Float[Tensor, " batch"]:
         """The effective sample size, (sum w)^2 / sum w^2: between 1 and the number of chains (eq-metrics-ess)."""
-        return (2 * self.log_weights.logsumexp(0) - (2 * self.log_weights).logsumexp(0)).exp()
+        return importance.effective_sample_size(self.log_weights)
 
     @property
     def error(self) -> Float[Tensor, " batch"]:
@@ -78,19 +77,20 @@ class Sandwich:
 
     @property
     def lower(self) -> Float[Tensor, " batch"]:
-        """From below, by AIS."""
+        """From below: the log of the mean weight, by AIS."""
         return self.forward.value
 
     @property
     def upper(self) -> Float[Tensor, " batch"]:
-        """From above, by AIS the other way."""
+        """From above: minus the log of the mean weight, by AIS the other way."""
         return -self.reverse.value
 
 
 def schedule(temperatures: int) -> Float[Tensor, " betas"]:
     """beta from 0 to 1 in that many steps, small ones at both ends (eq-metrics-ais-schedule).
 
-    A sigmoid between -4 and 4 (Wu et al., 2017).
+    beta_t = (s_t - s_0) / (s_T - s_0), s_t a sigmoid at T + 1 even places from -4 to 4 (Wu et al., 2017). Raises ValueError
+    for temperatures < 1.
     """
     if temperatures < 1:
         raise ValueError(f"annealing needs at least 1 temperature, got {temperatures}")
@@ -109,7 +109,9 @@ def ais(
 ) -> Evidence:
     """Estimate log p(x) of each data point by `chains` annealed chains (eq-metrics-ais; Neal, 2001).
 
-    `start` is over (batch, latents). With one temperature no chain moves, and the estimate is the importance-weighted bound.
+    A chain's weight: log w = sum over t of (beta_t - beta_(t-1)) (log p(x, z) - log start(z)), at the z from which it moves
+    to beta_t. `log_joint` gives log p(x, z) of z (chains, batch, latents), by operations that carry gradients; `start` is over
+    (batch, latents). With one temperature no chain moves, and the estimate is the importance-weighted bound.
     The steps of the Hamiltonian transitions are found for each data point and temperature by chains that are then thrown
     away: so the steps do not depend on the chains that count, whose weights are unbiased exactly. Costs 11 gradients of
     log_joint a temperature, for each chain, and 8 chains more. Raises ValueError where log_joint is not finite at a draw,
@@ -135,7 +137,8 @@ def bdmc(
 
     z_i is then an exact draw from p(z | x_i). Chains that start there and are annealed back to `start` have weights of
     expectation 1 / p(x) (Grosse, Ghahramani and Adams, 2015). The distance of the two estimates bounds the error of each on
-    average: on data like the model's, where AIS cannot be checked otherwise.
+    average: on data like the model's, where AIS cannot be checked otherwise. Raises ValueError where z is not one code a data
+    point, and where log_joint is not finite at a draw; ArithmeticError where it grows infinite on the way.
     """
     path = _Path(log_joint, start)
     betas = schedule(temperatures).tolist()
@@ -158,7 +161,8 @@ def model_evidence(
     """`ais` for a model with `prior(n)` and `decode(z)`, a VAE for instance, on images x.
 
     `start`: where chains begin, x -> Normal: `model.encode`; by default the prior. `decodes` bounds the codes decoded at
-    once, and so the memory.
+    once, and so the memory. Raises ValueError for no images, chains, temperatures or decodes < 1, and where log p(x, z) is not
+    finite at a draw; ArithmeticError where it grows infinite on the way.
     """
     if decodes < 1 or chains < 1 or len(x) == 0:
         raise ValueError(f"needs images, chains and decodes, at least 1 of each; got {len(x)}, {chains} and {decodes}")
@@ -178,16 +182,18 @@ def model_evidence(
 class _Path:
     """The laws between start and posterior, in the coordinates u = (z - mu) / sigma in which start is N(0, I).
 
-    There the potential at beta is |u|^2 / 2 - beta gap(u), gap = log p(x, z) - log start(z). The chains of all data points
-    are rows, (chains * batch, latents).
+    There q_beta(u) is proportional to N(u; 0, I) exp(beta gap(u)), gap = log p(x, z) - log start(z): its potential is
+    |u|^2 / 2 - beta gap(u), and from one beta to the next a chain collects the difference times its gap. The chains of all
+    data points are rows, (chains * batch, latents).
     """
 
     def __init__(self, log_joint: LogJoint, start: Normal):
         if start.mu.ndim != 2 or 0 in start.mu.shape:
             raise ValueError(f"start must be a Normal over (batch, latents), one a data point; got {tuple(start.mu.shape)}")
         self.log_joint = log_joint
-        self.mu, self.sigma = start.mu.detach(), start.log_sigma.detach().exp()
-        self.volume = start.log_sigma.detach().sum(-1) + 0.5 * log(2 * pi) * start.mu.shape[-1]
+        start = start.detach()
+        self.mu, self.sigma = start.mu, start.log_sigma.exp()
+        self.volume = start.log_sigma.sum(-1) + 0.5 * log(2 * pi) * start.mu.shape[-1]
 
     def draw(self, chains: int, generator: Generator | None) -> Float[Tensor, "chains batch latents"]:
         """Draws from start, standardized."""
@@ -200,16 +206,18 @@ class _Path:
             raise ValueError(f"z must hold one code a data point, {tuple(self.mu.shape)}; got {tuple(z.shape)}")
         return (z.to(self.mu) - self.mu) / self.sigma
 
-    def minus_gap(self, u: Float[Tensor, "rows latents"]) -> Float[Tensor, " rows"]:
+    def gap(self, u: Float[Tensor, "rows latents"]) -> Float[Tensor, " rows"]:
+        """log p(x, z) - log start(z) in nats at z = mu + sigma u, where log start(z) = -|u|^2 / 2 - volume."""
         u = u.reshape(-1, *self.mu.shape)
         log_joint = self.log_joint(self.mu + self.sigma * u)
         if log_joint.shape != u.shape[:2]:
             wanted, got = tuple(u.shape[:2]), tuple(log_joint.shape)
             raise ValueError(f"log_joint must give one number a chain and data point, {wanted}; got {got}")
-        return -(log_joint + self.volume + 0.5 * (u**2).sum(-1)).flatten()
+        return (log_joint + self.volume + 0.5 * (u**2).sum(-1)).flatten()
 
     def potential(self, beta: float, u: Float[Tensor, "rows latents"]) -> Float[Tensor, " rows"]:
-        return 0.5 * (u**2).sum(-1) + beta * self.minus_gap(u)
+        """|u|^2 / 2 - beta gap(u): minus log q_beta(u), up to a constant."""
+        return 0.5 * (u**2).sum(-1) - beta * self.gap(u)
 
     def anneal(
         self,
@@ -226,14 +234,14 @@ class _Path:
         u, log_weights, found = u.reshape(-1, latents), u.new_zeros(chains * batch), []
         acceptance, step = u.new_zeros(batch), u.new_full((batch,), FIRST_STEP)
         for number, (before, beta) in enumerate(pairwise(betas)):
-            here = at(self.minus_gap, u)
+            _, gap, slope = at(self.gap, u)
             if number == 0:
-                _check(here.energy.reshape(chains, batch))
-            log_weights -= (beta - before) * here.energy
+                _check(gap.reshape(chains, batch))
+            log_weights += (beta - before) * gap
             if number == len(betas) - 2:
                 break  # the last weight is collected: nobody asks where the chains would go
             step = steps[number] if steps else step
-            state = State(u, 0.5 * (u**2).sum(-1) + beta * here.energy, u + beta * here.gradient)
+            state = State(u, 0.5 * (u**2).sum(-1) - beta * gap, u - beta * slope)  # the potential at beta, and its gradient
             state, probability = hmc_step(partial(self.potential, beta), state, step.repeat(chains)[:, None], generator, LEAPS)
             u, accepted = state.z, probability.reshape(chains, batch).mean(0)
             acceptance += accepted / max(1, len(betas) - 2)
@@ -244,8 +252,8 @@ class _Path:
         return Evidence(log_weights.reshape(chains, batch), acceptance), found
 
 
-def _check(minus_gap: Float[Tensor, "chains batch"]) -> None:
-    finite = minus_gap.isfinite().all(0)
+def _check(gap: Float[Tensor, "chains batch"]) -> None:
+    finite = gap.isfinite().all(0)
     if not finite.all():
         bad = int(finite.logical_not().nonzero()[0])
         raise ValueError(

@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from vaecourse import training
+from vaecourse.networks import initial_weights
 
 BATCH = 1000  # images that pass a feature network at once
 
@@ -32,8 +33,7 @@ class Classifier(nn.Module):
         self.classes = classes
         channels, height, breadth = self.shape
         positions = -(-height // 4) * -(-breadth // 4)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with initial_weights(seed):
             fine = nn.Sequential(nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.ReLU())
             coarse = nn.Sequential(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.ReLU())
             whole = nn.Sequential(nn.Flatten(), nn.Linear(2 * width * positions, features), nn.Tanh())

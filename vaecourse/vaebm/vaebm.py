@@ -74,7 +74,7 @@ class VAEBM(EBM):
         low makes the bound too high.
         """
         energy = self.energy if self.training else self.average
-        return self.vae.elbo(x, generator).value - energy(x) - log_normalizer
+        return self.vae.elbo(x, generator=generator).value - energy(x) - log_normalizer
 
     def sample_in_data_space(
         self, n: int, steps: int, step: float, generator: Generator | None = None
