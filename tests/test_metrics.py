@@ -163,7 +163,7 @@ def test_the_kernel_distance_is_its_sum_over_pairs(block, monkeypatch):
         return np.mean([np.exp(-((x - y) ** 2).sum() / (2 * h**2)) for h in (0.5, 2.0)])
 
     by_pairs = u_statistic(gauss, a.numpy(), b.numpy())
-    assert metrics.kernel_distance(a, b, (0.5, 2.0)) == pytest.approx(by_pairs, rel=1e-10)
+    assert metrics.kernel_distance(a, b, bandwidths=(0.5, 2.0)) == pytest.approx(by_pairs, rel=1e-10)
     cubic = u_statistic(lambda x, y: (x @ y / 3 + 1) ** 3, a.numpy(), b.numpy())
     assert metrics.kernel_distance(a, b) == pytest.approx(cubic, rel=1e-10)
 
@@ -180,7 +180,7 @@ def test_the_kernel_distance_agrees_with_scikit_learns_kernels():
 
     rbf = distance(lambda x, y: rbf_kernel(x.numpy(), y.numpy(), gamma=1 / (2 * 3.0**2)))
     cubic = distance(lambda x, y: polynomial_kernel(x.numpy(), y.numpy(), degree=3, gamma=1 / 20, coef0=1))
-    assert metrics.kernel_distance(a, b, [3.0]) == pytest.approx(rbf, rel=1e-9)
+    assert metrics.kernel_distance(a, b, bandwidths=[3.0]) == pytest.approx(rbf, rel=1e-9)
     assert metrics.kernel_distance(a, b) == pytest.approx(cubic, rel=1e-9)
 
 
@@ -191,7 +191,7 @@ def test_the_kernel_distance_is_unbiased_and_keeping_the_diagonal_is_not(shift):
     same = (h**2 / (h**2 + 2)) ** (dim / 2)  # E k(x, x') for two draws of N(0, I)
     exact = 2 * same * (1 - np.exp(-dim * shift**2 / (2 * (h**2 + 2))))
     pairs = [(randn(n, dim, seed=seed), shift + randn(n, dim, seed=seed + 9999)) for seed in range(1500)]
-    draws = double(*[metrics.kernel_distance(a, b, [h]) for a, b in pairs])
+    draws = double(*[metrics.kernel_distance(a, b, bandwidths=[h]) for a, b in pairs])
     error = draws.std().item() / sqrt(len(draws))
     assert abs(draws.mean().item() - exact) < 3.9 * error and error < 0.003
     assert (draws < 0).any()
@@ -204,16 +204,16 @@ def test_the_kernel_distance_is_unbiased_and_keeping_the_diagonal_is_not(shift):
 def test_the_kernel_distance_is_symmetric_and_with_gaussian_kernels_moves_with_the_features(seed, shift):
     a, b = randn(9, 4, seed=seed), randn(7, 4, seed=seed + 1) + 0.5
     for bandwidths in (None, (1.0, 4.0)):
-        d = metrics.kernel_distance(a, b, bandwidths)
-        assert metrics.kernel_distance(b, a, bandwidths) == pytest.approx(d, rel=1e-8, abs=1e-10)
-    assert metrics.kernel_distance(a + shift, b + shift, (1.0, 4.0)) == pytest.approx(d, abs=1e-9)
+        d = metrics.kernel_distance(a, b, bandwidths=bandwidths)
+        assert metrics.kernel_distance(b, a, bandwidths=bandwidths) == pytest.approx(d, rel=1e-8, abs=1e-10)
+    assert metrics.kernel_distance(a + shift, b + shift, bandwidths=(1.0, 4.0)) == pytest.approx(d, abs=1e-9)
 
 
 def test_the_kernel_distance_refuses_bandwidths_and_samples_that_cannot_be(no_shape_checks):
     a = randn(5, 2)
     for bandwidths in ([], [0.0], [1.0, -2.0], [float("nan")]):
         with pytest.raises(ValueError, match="bandwidths must be positive numbers"):
-            metrics.kernel_distance(a, a, bandwidths)
+            metrics.kernel_distance(a, a, bandwidths=bandwidths)
     with pytest.raises(ValueError, match="b has 1 rows, and at least 2 are needed for pairs of different samples"):
         metrics.kernel_distance(a, a[:1])
 
@@ -302,9 +302,9 @@ def test_precision_recall_density_and_coverage_agree_with_scikit_learns_neighbor
     real, fake = randn(80, 3, seed=1), 0.7 * randn(60, 3, seed=2) + 0.4
     gaps = np.linalg.norm(real.numpy()[:, None] - fake.numpy(), axis=-1)
     on_real, on_fake = gaps <= balls(real, k)[:, None], gaps <= balls(fake, k)
-    found = metrics.precision_recall(real, fake, k)
+    found = metrics.precision_recall(real, fake, k=k)
     assert found == pytest.approx((on_real.any(0).mean(), on_fake.any(1).mean()))
-    cover = metrics.density_coverage(real, fake, k)
+    cover = metrics.density_coverage(real, fake, k=k)
     assert cover == pytest.approx((on_real.sum(0).mean() / k, on_real.any(1).mean()))
 
 
@@ -313,7 +313,7 @@ def test_precision_recall_density_and_coverage_agree_with_scikit_learns_neighbor
 )
 def test_for_equal_laws_density_is_1_on_average_and_coverage_what_counting_says():
     n, m, k = 40, 30, 3
-    draws = [metrics.density_coverage(randn(n, 2, seed=seed), randn(m, 2, seed=seed + 9999), k) for seed in range(1500)]
+    draws = [metrics.density_coverage(randn(n, 2, seed=seed), randn(m, 2, seed=seed + 9999), k=k) for seed in range(1500)]
     # no fake is among the k nearest of n - 1 + m others, all orders being equally likely
     coverage = 1 - np.prod([(n - 1 - i) / (n - 1 + m - i) for i in range(k)])
     assert_mean_is(double(*[d.density for d in draws]), 1.0)

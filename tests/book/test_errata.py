@@ -432,8 +432,7 @@ def test_no_16f_two_encoders_that_match_the_prior_may_differ_in_information():
 
 
 def test_no_16g_du_vae_adds_no_term_and_normalizes_its_means():
-    network = vae.bernoulli_vae(6, latents=2, hidden=(8,), seed=0)
-    du_vae = regularizers.DUVAE(network.encoder, network.decoder, 6, 2)
+    du_vae = vae.bernoulli_vae(6, latents=2, hidden=(8,), seed=0, kind=regularizers.DUVAE)
     x = torch.rand(50, 6, generator=generator())
     parts = du_vae.loss(x, generator())
     assert parts.keys() == {"loss", "distortion", "rate"}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vaecourse import datasets, processes, randomness, training
-from vaecourse.networks import BernoulliNetwork, GaussianNetwork, mlp
+from vaecourse.networks import BernoulliNetwork, GaussianNetwork, initial_weights, mlp
 from vaecourse.regularizers import DUVAE
 from vaecourse.training import READ_EVERY, Turn
 from vaecourse.vae import bernoulli_vae
@@ -31,8 +31,7 @@ class Game(nn.Module):
 
     def __init__(self):
         super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(3)
+        with initial_weights(seed=3):
             self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 6)
         self.register_buffer("average", torch.zeros(6))
         self.register_buffer("chains", torch.zeros(8, 6))
@@ -65,8 +64,7 @@ class Game(nn.Module):
 
 
 def du_vae() -> DUVAE:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with initial_weights(seed=0):
         # without a bias before the normalization, which takes it away: Adam would make steps of its rounding errors
         encoder = GaussianNetwork(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4, bias=False)))
         return DUVAE(encoder, BernoulliNetwork(mlp(2, 5, 6)), pixels=6, latents=2)

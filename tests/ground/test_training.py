@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import ROOT, needs_cuda
 from vaecourse import training
+from vaecourse.networks import initial_weights
 from vaecourse.training import CheckpointMismatch, History, TrainingDiverged, Turn, fit, train
 from vaecourse.vae import bernoulli_vae
 
@@ -30,8 +31,7 @@ class Toy(nn.Module):
 
     def __init__(self):
         super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
+        with initial_weights(seed=1):
             self.net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3))
         self.register_buffer("average", torch.zeros(3))
 

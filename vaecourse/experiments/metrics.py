@@ -246,7 +246,7 @@ def judge_grid(sampler: str, seed: int, n: int = 2500) -> dict:
         "density": density,
         "coverage": coverage,
         "frechet": metrics.frechet_distance(real, fake),
-        "kernel": metrics.kernel_distance(real, fake, (0.1, 0.5)),
+        "kernel": metrics.kernel_distance(real, fake, bandwidths=(0.1, 0.5)),
     }
 
 

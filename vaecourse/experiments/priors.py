@@ -59,7 +59,7 @@ def mend(beta: float, seed: int, prior_steps: int = 12_000, steps: int = 4000, s
     }
     with torch.no_grad():
         mmd = {
-            f"image_mmd_{name}": metrics.kernel_distance(vae.decode(z).mean, digits.train, BANDWIDTHS)
+            f"image_mmd_{name}": metrics.kernel_distance(vae.decode(z).mean, digits.train, bandwidths=BANDWIDTHS)
             for name, z in codes.items()
         }
     return {

@@ -17,7 +17,7 @@ BLOCK = 1024  # rows of a kernel matrix held at once
 
 
 def frechet_distance(a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"]) -> float:
-    """The squared Fréchet distance between the Gaussians of the two samples' means and covariances.
+    """|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), of the means and covariances of the two samples' features.
 
     Equation eq-metrics-frechet; Heusel et al. (2017); Dowson and Landau (1982). In squared units of the
     features. The estimate is biased upwards, by a term that falls as 1 / n (`frechet_bias`): compare samples of one size
@@ -76,7 +76,9 @@ def _root(covariance: Float[Tensor, "dim dim"], name: str) -> Float[Tensor, "dim
     return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
 
 
-def kernel_distance(a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"], bandwidths: Sequence[float] | None = None) -> float:
+def kernel_distance(
+    a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"], *, bandwidths: Sequence[float] | None = None
+) -> float:
     """The squared maximum mean discrepancy, unbiased: it may be negative, and is 0 on average where the laws are equal.
 
     E k(a, a') + E k(b, b') - 2 E k(a, b), over pairs of different samples (eq-metrics-mmd; Gretton et al., 2012, equation

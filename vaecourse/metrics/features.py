@@ -23,7 +23,7 @@ class Classifier(nn.Module):
     randomness. Train it by `training.fit(classifier, (images, labels), ...)`, or build and train by `Classifier.fit`.
     """
 
-    def __init__(self, shape: Sequence[int], classes: int, features: int = 32, width: int = 16, seed: int = 0):
+    def __init__(self, shape: Sequence[int], classes: int, *, features: int = 32, width: int = 16, seed: int = 0):
         super().__init__()
         if len(shape) not in (2, 3) or min(shape) < 1:
             raise ValueError(f"shape must be (height, width) or (channels, height, width), got {tuple(shape)}")
@@ -56,7 +56,7 @@ class Classifier(nn.Module):
         """A classifier trained on images and labels 0, 1, ..., by Adam on batches of 100."""
         if len(labels) == 0 or labels.min() < 0:
             raise ValueError("labels must be 0, 1, ..., one an image")
-        model = cls(shape, int(labels.max()) + 1, features, seed=seed)
+        model = cls(shape, int(labels.max()) + 1, features=features, seed=seed)
         training.fit(model, (images, labels), steps=steps, seed=seed, progress=progress, device=device)
         return model
 
@@ -111,7 +111,8 @@ class Classifier(nn.Module):
 def extract(features: Callable[[Tensor], Tensor], images: Float[Tensor, "n pixels"]) -> Float[Tensor, "n dim"]:
     """The features of many images, a batch at a time, without gradients.
 
-    `features` is any function of a batch of images: a Classifier's, or Inception's for whoever has its weights.
+    `features` is any function of a batch of images: a Classifier's, or Inception's for whoever has its weights. Raises
+    ValueError where there are no images.
     """
     if len(images) == 0:
         raise ValueError("there are no images to take features of")
@@ -125,7 +126,8 @@ def perceptual_distance(
 
     At each position of each layer the activations are scaled to unit length across channels; squared distances are averaged
     over positions and summed over layers: LPIPS (Zhang et al., 2018) with all its channel weights one. `layers`
-    gives a list of activations, (n, channels, *positions): `classifier.layers`, or those of a larger network.
+    gives a list of activations, (n, channels, *positions): `classifier.layers`, or those of a larger network. Raises ValueError
+    where the two are not of one shape.
     """
     if a.shape != b.shape:
         raise ValueError(f"images are compared in pairs, so both need one shape; got {tuple(a.shape)} and {tuple(b.shape)}")

@@ -51,6 +51,7 @@ class ClassModes(NamedTuple):
 def class_modes(labels: Int[Tensor, " n"], classes: int) -> ClassModes:
     """How many of the classes a sample hits, and the KL of its histogram to the uniform, in nats (eq-metrics-class-kl).
 
+    KL = log(classes) + sum over classes of p log p, p the shares of the labels.
     Labels are 0 ... classes - 1, for instance a classifier's. A perfect sampler of n samples has a KL of about
     (classes - 1) / (2 n), not 0. Raises ValueError where labels are none or out of range.
     """
@@ -70,7 +71,7 @@ class PrecisionRecall(NamedTuple):
     recall: float
 
 
-def precision_recall(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], k: int = 3) -> PrecisionRecall:
+def precision_recall(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], *, k: int = 3) -> PrecisionRecall:
     """The share of fakes on the manifold of the real, and the share of the real on that of the fakes.
 
     A sample's manifold is the union of balls around its points, each as wide as the way to the k-th nearest other point
@@ -90,11 +91,12 @@ class DensityCoverage(NamedTuple):
     coverage: float
 
 
-def density_coverage(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], k: int = 5) -> DensityCoverage:
+def density_coverage(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], *, k: int = 5) -> DensityCoverage:
     """Precision and recall with balls around the real only, so that outliers among the fakes cannot inflate them.
 
     density: the mean number of real balls that hold a fake, over k; about 1 where the laws are equal, and not bounded by 1.
-    coverage: the share of real balls that hold a fake (eq-metrics-density-coverage; Naeem et al., 2020, section 3).
+    coverage: the share of real balls that hold a fake (eq-metrics-density-coverage; Naeem et al., 2020, section 3). Raises
+    ValueError where a sample has no more than k points, or is not finite.
     """
     real, fake = _neighbors(real, fake, k)
     inside = _inside(fake, real, _radii(real, k))
