@@ -21,7 +21,10 @@ def initial_weights(seed: int) -> Iterator[None]:
 
 
 def mlp(*widths: int, activation: type[nn.Module] = nn.Tanh) -> nn.Sequential:
-    """Fully connected layers of the given widths, first the input's, last the output's, with an activation between."""
+    """Fully connected layers of the given widths, first the input's, last the output's, with an activation between.
+
+    Raises ValueError for fewer than two widths.
+    """
     if len(widths) < 2:
         raise ValueError(f"mlp needs at least an input and an output width, got {widths}")
     layers: list[nn.Module] = []
@@ -48,7 +51,10 @@ class GaussianNetwork(nn.Module):
             self.log_sigma = log_sigma
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Normal:
-        """The Gaussian for each input, (*batch, features) -> Normal over (*batch, dim)."""
+        """The Gaussian for each input, (*batch, features) -> Normal over (*batch, dim).
+
+        Raises ValueError where the network gives an odd number of outputs and each input has its own log_sigma.
+        """
         out = self.net(x)
         if self.log_sigma is None:
             if out.shape[-1] % 2:

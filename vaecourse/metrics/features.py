@@ -20,7 +20,8 @@ class Classifier(nn.Module):
     Two rectified convolutions that halve the sides, a hidden layer of `features` tanh units, a linear layer of logits. The
     features lie in (-1, 1), so that distances do not grow with the length of the training. `shape` is an image's, (height,
     width) or (channels, height, width); images are rows of pixels. `seed` sets the initial weights and touches no other
-    randomness. Train it by `training.fit(classifier, (images, labels), ...)`, or build and train by `Classifier.fit`.
+    randomness. Train it by `training.fit(classifier, (images, labels), ...)`, or build and train by `Classifier.fit`. Raises
+    ValueError for another shape, fewer than 2 classes, features < 1.
     """
 
     def __init__(self, shape: Sequence[int], classes: int, *, features: int = 32, width: int = 16, seed: int = 0):
@@ -53,7 +54,10 @@ class Classifier(nn.Module):
         progress: bool = False,
         device: torch.device | str | None = None,
     ) -> "Classifier":
-        """A classifier trained on images and labels 0, 1, ..., by Adam on batches of 100."""
+        """A classifier trained on images and labels 0, 1, ..., by Adam on batches of 100.
+
+        Raises ValueError for other labels.
+        """
         if len(labels) == 0 or labels.min() < 0:
             raise ValueError("labels must be 0, 1, ..., one an image")
         model = cls(shape, int(labels.max()) + 1, features=features, seed=seed)
@@ -61,7 +65,10 @@ class Classifier(nn.Module):
         return model
 
     def layers(self, x: Float[Tensor, "n pixels"]) -> list[Float[Tensor, "n channels *positions"]]:
-        """The activations of each hidden layer: (n, channels, height, width) twice, then (n, features)."""
+        """The activations of each hidden layer: (n, channels, height, width) twice, then (n, features).
+
+        Raises ValueError where x is not (n, pixels).
+        """
         pixels = prod(self.shape)
         if x.ndim != 2 or x.shape[1] != pixels:
             raise ValueError(f"images must be rows, (n, {pixels}), for images {self.shape}; got {tuple(x.shape)}")
