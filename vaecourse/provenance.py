@@ -10,6 +10,7 @@ import hashlib
 import io
 import tokenize
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent
@@ -21,6 +22,12 @@ def path(module: str) -> Path | None:
     base = ROOT.joinpath(*module.split(".")[1:])
     candidates = base / "__init__.py", base.with_suffix(".py")
     return next((file for file in candidates if file.is_file()), None) if module.split(".")[0] == PACKAGE else None
+
+
+def name(file: Path) -> str:
+    """The dotted name of the module in a file of this package, or of the package in a folder."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join([PACKAGE, *(parts[:-1] if parts[-1:] == ("__init__",) else parts)])
 
 
 def imports(source: str, module: str | None = None) -> set[str]:
@@ -64,6 +71,7 @@ def closure(modules: Iterable[str]) -> set[str]:
     return found
 
 
+@cache
 def code(source: str) -> str:
     """Python source without comments, docstrings, blank lines and trailing spaces."""
     lines = [list(line) for line in source.split("\n")]

@@ -13,8 +13,8 @@ from nbgrader.apps import NbGraderAPI
 from nbgrader.nbgraderformat import MetadataValidator
 from traitlets.config import Config
 
-from vaecourse.grading import forms, trials
-from vaecourse.grading.authoring import REGION
+from vaecourse.grading.authoring import forms, trials
+from vaecourse.grading.authoring.assignment import REGION
 
 
 @pytest.fixture(scope="module", params=forms.assignments(), ids=lambda assignment: assignment.slug)
