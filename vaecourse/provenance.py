@@ -24,6 +24,12 @@ def path(module: str) -> Path | None:
     return next((file for file in candidates if file.is_file()), None) if module.split(".")[0] == PACKAGE else None
 
 
+def name(file: Path) -> str:
+    """The dotted name of the module in a file of this package, or of the package in a folder."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join([PACKAGE, *(parts[:-1] if parts[-1:] == ("__init__",) else parts)])
+
+
 def imports(source: str, module: str | None = None) -> set[str]:
     """The package's modules that Python source imports directly; `module` is its own name, for relative imports."""
     names = set()

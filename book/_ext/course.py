@@ -38,13 +38,15 @@ def faces(root: Path, name: str) -> tuple[Path, Path, Path]:
 
 
 def read(root: Path, name: str) -> Chapter:
-    """A chapter's minutes and points. Raises `authoring.SourceError` where its assignment cannot be read."""
+    """A chapter's minutes and points. Raises `assignment.SourceError` where its assignment cannot be read."""
     page, lab, folder = faces(root, name)
     minutes = points = None
     if folder.exists():
-        from vaecourse.grading import authoring  # here, since it takes longer than a build in which nothing has changed
+        from vaecourse.grading.authoring import (
+            assignment,
+        )  # here, since it takes longer than a build in which nothing has changed
 
-        exercises = authoring.read(folder).exercises
+        exercises = assignment.read(folder).exercises
         minutes, points = sum(e.minutes for e in exercises), sum(e.points for e in exercises)
     return Chapter(name, first(READING, page), first(LAB, lab), minutes, points)
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import harness
 import psutil
 
-from vaecourse.grading import course, forms, gradebook
+from vaecourse.grading.authoring import forms
+from vaecourse.grading.course import grade, gradebook
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -44,7 +45,7 @@ def class_of(students: int, folder: Path) -> None:
 def ours(students: int, folder: Path) -> dict:
     """A whole class, on all cores, in sandboxes, by the command that an instructor types."""
     command = [sys.executable, "-m", "vaecourse.grading", "grade", "--course", folder / "course", folder / "handed-in"]
-    course.prepare(folder / "course")
+    grade.prepare(folder / "course")
     started, most = time.perf_counter(), 0.0
     with subprocess.Popen(command) as grading:
         while grading.poll() is None:

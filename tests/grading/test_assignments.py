@@ -11,10 +11,11 @@ import pytest
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
 from nbgrader.nbgraderformat import MetadataValidator
+from small_assignment import solved
 from traitlets.config import Config
 
-from vaecourse.grading import forms, trials
-from vaecourse.grading.authoring import REGION
+from vaecourse.grading.authoring import forms, trials
+from vaecourse.grading.authoring.assignment import REGION
 
 
 @pytest.fixture(scope="module", params=forms.assignments(), ids=lambda assignment: assignment.slug)
@@ -90,14 +91,9 @@ def test_nbgrader_releases_the_same_notebook(assignment, source, student, tmp_pa
     assert points == sum(exercise.points for exercise in assignment.exercises)
 
 
-def test_the_solved_notebook_run_by_a_kernel_earns_all_that_it_shows(assignment, source, student, tmp_path):
-    solved = {cell.id: cell.source for cell in source.cells}
-    notebook = deepcopy(student)
-    for cell in notebook.cells:
-        if cell.metadata.get("nbgrader", {}).get("solution"):
-            cell.source = solved[cell.id]
+def test_the_solved_notebook_run_by_a_kernel_earns_all_that_it_shows(assignment, source, tmp_path):
     path = tmp_path / f"{assignment.slug}.ipynb"
-    path.write_text(forms.dumps(notebook), "utf-8")
+    path.write_text(forms.dumps(solved(source)), "utf-8")
     command = [sys.executable, "-m", "vaecourse.grading", "check", str(path)]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     visible = sum(cell.points for cell in assignment.cells if cell.kind == "test" and cell.id.endswith("_visible"))

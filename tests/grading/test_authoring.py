@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from nbgrader.nbgraderformat import MetadataValidator
+from small_assignment import texts
 
-from vaecourse.grading import checks, forms, trials
-from vaecourse.grading.authoring import SourceError, read
+from vaecourse.grading import checks
+from vaecourse.grading.authoring import forms, trials
+from vaecourse.grading.authoring.assignment import SourceError, read
 from vaecourse.grading.checks import Check, Mistake, compare
 
 # What a student reads
@@ -87,75 +89,7 @@ def test_hidden_inputs_follow_the_seed_of_the_course(monkeypatch):
 
 # What an author reads
 
-TEXT = """\
-# Exercises: doubling
-
-Two functions.
-
-```{code-cell} ipython3
-:tags: [setup, id=packages]
-from vaecourse.grading import checks
-```
-
-```{code-cell} ipython3
-:tags: [known, id=known_answers]
-```
-
-## Twice
-
-Double a number.
-
-```{code-cell} ipython3
-:tags: [solution, id=twice, minutes=5, difficulty=easy]
-def twice(x):
-    ### BEGIN SOLUTION
-    return 2 * x
-    ### END SOLUTION
-```
-
-```{code-cell} ipython3
-:tags: [test, id=twice_visible, points=1]
-check("double", twice(3))
-```
-
-```{code-cell} ipython3
-:tags: [test, id=twice_hidden, points=2]
-# Hidden tests run here.
-### BEGIN HIDDEN TESTS
-checks.compare("double", twice(10), 20)
-### END HIDDEN TESTS
-```
-"""
-WRONG = """\
-# Wrong answers
-
-## twice
-
-### squared
-
-squared,
-not doubled.
-
-```python
-return x**2
-```
-
-### one_more
-
-one more, not twice.
-
-```python
-return x + 1
-```
-
-### itself
-
-the number itself.
-
-```python
-return x
-```
-"""
+TEXT, WRONG = texts("twice")
 
 
 @pytest.fixture
@@ -185,7 +119,7 @@ def test_a_small_assignment_becomes_all_its_forms(author, tmp_path):
     student = forms.student(source)
     MetadataValidator().validate_nb(student)
     text = forms.dumps(student)
-    assert "raise NotImplementedError()" in text and "2 * x" not in text and "twice(10)" not in text
+    assert "raise NotImplementedError()" in text and "2 * x" not in text and "hidden_generator" not in text
     assert [cell.id for cell in student.cells][3:] == ["twice-text1", "twice", "twice_visible", "twice_hidden"]
     assert "## Exercise 1: Twice\n\n*Easy, about 5 minutes, 3 points.*" in text.replace("\\n", "\n").replace('",\n    "', "")
 
@@ -205,30 +139,30 @@ def test_a_small_assignment_becomes_all_its_forms(author, tmp_path):
 @pytest.mark.parametrize(
     "old, new, line, message",
     [
-        ("id=twice_visible, ", "", 26, "a test cell needs id=..."),
-        (", points=1", "", 26, "a test cell needs points=..."),
-        ("points=1", "points=half", 26, "points must be a positive whole number, got 'half'"),
-        ("id=twice_hidden", "id=twice_visible", 31, "the id 'twice_visible' is taken: line 26 has it"),
-        ("id=twice_hidden", "id=Twice!", 31, "an id is made of lower-case letters"),
-        ("[test, id=twice_visible", "[tset, id=twice_visible", 26, "unknown tag 'tset'"),
-        ("[test, id=twice_visible", "[test, setup, id=twice_visible", 26, "a cell has one of the tags"),
-        ("minutes=5, ", "", 18, "a solution cell needs minutes=..."),
-        ("minutes=5", "minutes=5, hours=1", 18, "a solution cell has no tag hours="),
-        ("difficulty=easy", "difficulty=none", 18, "difficulty must be one of easy, medium, hard"),
+        ("id=twice_visible, ", "", 28, "a test cell needs id=..."),
+        (", points=1", "", 28, "a test cell needs points=..."),
+        ("points=1", "points=half", 28, "points must be a positive whole number, got 'half'"),
+        ("id=twice_hidden", "id=twice_visible", 33, "the id 'twice_visible' is taken: line 28 has it"),
+        ("id=twice_hidden", "id=Twice!", 33, "an id is made of lower-case letters"),
+        ("[test, id=twice_visible", "[tset, id=twice_visible", 28, "unknown tag 'tset'"),
+        ("[test, id=twice_visible", "[test, setup, id=twice_visible", 28, "a cell has one of the tags"),
+        ("minutes=5, ", "", 20, "a solution cell needs minutes=..."),
+        ("minutes=5", "minutes=5, hours=1", 20, "a solution cell has no tag hours="),
+        ("difficulty=easy", "difficulty=none", 20, "difficulty must be one of easy, medium, hard"),
         (":tags: [setup, id=packages]\n", "", 5, "a code cell needs a tag"),
-        ("    ### END SOLUTION\n", "", 18, "each '### BEGIN SOLUTION' needs its '### END SOLUTION'"),
-        ("### BEGIN HIDDEN TESTS\n", "", 31, "each '### BEGIN HIDDEN TESTS' needs its '### END HIDDEN TESTS'"),
-        ("check(", "### BEGIN SOLUTION\n### END SOLUTION\ncheck(", 26, "a test cell cannot hold a region of solution"),
-        ("    return 2 * x", "    return 2 *", 18, "not Python: invalid syntax, in 'return 2 *'"),
-        ("## Twice\n\nDouble", "## Twice\n\n## Again\n\nDouble", 16, "a section's heading must begin its cell"),
+        ("    ### END SOLUTION\n", "", 20, "each '### BEGIN SOLUTION' needs its '### END SOLUTION'"),
+        ("### BEGIN HIDDEN TESTS\n", "", 33, "each '### BEGIN HIDDEN TESTS' needs its '### END HIDDEN TESTS'"),
+        ("check(", "### BEGIN SOLUTION\n### END SOLUTION\ncheck(", 28, "a test cell cannot hold a region of solution"),
+        ("    return 2 * x", "    return 2 *", 20, "not Python: invalid syntax, in 'return 2 *'"),
+        ("## Twice\n\nDouble", "## Twice\n\n## Again\n\nDouble", 18, "a section's heading must begin its cell"),
         (
             "```{code-cell} ipython3\n:tags: [test, id=twice_visible",
             "## Next\n\n```{code-cell}\n:tags: [test, id=twice_visible",
-            28,
+            30,
             "in",
         ),
-        ("# Exercises: doubling\n\n", "", 1, "the text must begin with a title"),
-        (":tags: [known", ":tags: [known\n:a: b: c", 10, "the cell's options cannot be read"),
+        ("# Exercises: a small assignment\n\n", "", 1, "the text must begin with a title"),
+        (":tags: [known", ":tags: [known\n:a: b: c", 12, "the cell's options cannot be read"),
     ],
 )
 def test_an_error_in_the_text_names_file_and_line(author, old, new, line, message):
@@ -240,8 +174,8 @@ def test_an_error_in_the_text_names_file_and_line(author, old, new, line, messag
 @pytest.mark.parametrize(
     "old, new, file, message",
     [
-        ("## twice", "## thrice", "assignment.md:18", "exercise 'twice' needs 3 wrong answers in wrong_answers.md; it has 0"),
-        (WRONG[WRONG.index("### itself") :], "", "assignment.md:18", "it has 2"),
+        ("## twice", "## thrice", "assignment.md:20", "exercise 'twice' needs 3 wrong answers in wrong_answers.md; it has 0"),
+        (WRONG[WRONG.index("### itself") :], "", "assignment.md:20", "it has 2"),
         (
             WRONG,
             WRONG + "\n## halve\n\n### a\n\nb.\n\n```python\nreturn x\n```\n",
@@ -277,12 +211,16 @@ def test_an_error_in_the_wrong_answers_names_file_and_line(author, old, new, fil
             "wrong_answers.md:5",
             "'squared' must return a wrong value; twice_visible raises",
         ),
-        ({"wrong": ("return x**2", "return 20 if x == 10 else 7")}, "wrong_answers.md:5", "'squared' passes the hidden tests"),
-        ({"text": ("return 2 * x", "return 1 / 0")}, "assignment.md:26", "twice_visible raises ZeroDivisionError"),
-        ({"text": ("twice(10), 20", "twice(10), 21")}, "assignment.md:31", "twice_hidden raises Mistake"),
+        (
+            {"wrong": ("return x**2", "return 2 * x if x < 3 else 7")},
+            "wrong_answers.md:5",
+            "'squared' passes the hidden tests",
+        ),
+        ({"text": ("return 2 * x", "return 1 / 0")}, "assignment.md:28", "twice_visible raises ZeroDivisionError"),
+        ({"text": ("got, 2 * number", "got, 3 * number")}, "assignment.md:33", "twice_hidden raises Mistake"),
         (
             {"text": ('check("double", twice(3))', 'check("a", twice(3))\ncheck("a", twice(4))')},
-            "assignment.md:26",
+            "assignment.md:28",
             "two checks are named",
         ),
     ],

@@ -1,7 +1,6 @@
 """A course, graded from end to end: the sandbox, the gradebook, the pages, and grading that is stopped and goes on."""
 
 import csv
-import json
 import os
 import signal
 import sqlite3
@@ -15,119 +14,37 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import torch
-
-from vaecourse.grading import bubblewrap, checks, forms, gradebook
-from vaecourse.grading import course as courses
-from vaecourse.grading.marks import Marks
-
-TEXT = """\
-# Exercises: doubling
-
-```{code-cell} ipython3
-:tags: [setup, id=packages]
+import small_assignment
 import torch
 
 from vaecourse.grading import checks
-```
+from vaecourse.grading.authoring import forms
+from vaecourse.grading.course import grade as courses
+from vaecourse.grading.course import gradebook
+from vaecourse.grading.marking.marks import Marks
 
-```{code-cell} ipython3
-:tags: [known, id=known_answers]
-```
-
-## Twice
-
-```{code-cell} ipython3
-:tags: [solution, id=twice, minutes=5, difficulty=easy]
-def twice(x):
-    ### BEGIN SOLUTION
-    return 2 * x
-    ### END SOLUTION
-```
-
-```{code-cell} ipython3
-:tags: [test, id=twice_visible, points=1]
-check("double", twice(torch.tensor([3.0, -1.0])))
-```
-
-```{code-cell} ipython3
-:tags: [test, id=twice_hidden, points=2]
-# Hidden tests run here when your work is graded.
-### BEGIN HIDDEN TESTS
-x = torch.randn(5, generator=checks.hidden_generator("twice"))
-checks.compare("double", twice(x), 2 * x)
-### END HIDDEN TESTS
-```
-
-Your own number: the first draw of your own generator.
-
-```{code-cell} ipython3
-:tags: [entry, id=draw]
-student = ""
-own = None
-### BEGIN SOLUTION
-student = "Ada"
-own = torch.rand((), generator=checks.own_generator("twice", student))
-### END SOLUTION
-```
-
-```{code-cell} ipython3
-:tags: [test, id=draw_hidden, points=1]
-# Hidden tests run here when your work is graded.
-### BEGIN HIDDEN TESTS
-checks.compare("your draw", own, torch.rand((), generator=checks.own_generator("twice", student)))
-### END HIDDEN TESTS
-```
-
-Say why.
-
-+++ {"tags": ["answer", "id=why", "points=4"]}
-
-Because.
-"""
-WRONG = "# Wrong answers\n\n## twice\n\n" + "\n".join(
-    f"### {name}\n\n{message}\n\n```python\nreturn {code}\n```\n"
-    for name, message, code in [
-        ("squared", "squared, not doubled.", "x**2"),
-        ("one_more", "one more, not twice.", "x + 1"),
-        ("same", "as it was.", "x"),
-    ]
-)
+SLUG = small_assignment.SLUG
 
 
 @pytest.fixture(scope="module")
-def needs_sandbox():
-    """Skips where there is no sandbox, and says what is missing."""
-    try:
-        bubblewrap.require()
-    except bubblewrap.SandboxMissing as missing:
-        pytest.skip(str(missing))
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    """The folder of a small assignment."""
-    folder = tmp_path_factory.mktemp("sources")
-    (folder / "01_twice").mkdir()
-    (folder / "01_twice" / "assignment.md").write_text(TEXT, "utf-8")
-    (folder / "01_twice" / "wrong_answers.md").write_text(WRONG, "utf-8")
-    return folder
+def twice(tmp_path_factory):
+    """An assignment of one exercise, with a student's own number and a text."""
+    return small_assignment.assignment(tmp_path_factory.mktemp("sources"), "twice", "draw", "why")
 
 
 @pytest.fixture
-def course(tmp_path, sources):
-    """A new course with the small assignment."""
+def course(tmp_path, twice):
+    """A new course with this assignment."""
     folder = tmp_path / "course"
     folder.mkdir()
-    (folder / "course.toml").write_text(f'seed = "autumn"\nsources = "{sources}"\n', "utf-8")
+    (folder / "course.toml").write_text(f'seed = "autumn"\nsources = "{twice.folder.parent}"\n', "utf-8")
     return folder
 
 
 @pytest.fixture(scope="module")
-def solved(sources):
+def solved(twice):
     """The student's notebook, solved by a given function and student: (code, name, number, text) -> the file's text."""
-    (assignment,) = forms.assignments(sources)
-    stub = forms.student(forms.source(assignment))
+    stub = forms.student(forms.source(twice))
 
     def solve(code="return 2 * x", name="Ada", own="", text="Because it is so."):
         notebook = deepcopy(stub)
@@ -153,12 +70,12 @@ def handed_in(tmp_path, solved):
     }
     for student, text in texts.items():
         (folder / student).mkdir(parents=True)
-        (folder / student / "01_twice.ipynb").write_text(text, "utf-8")
+        (folder / student / f"{SLUG}.ipynb").write_text(text, "utf-8")
     return folder
 
 
 def marks(course: Path, student: str) -> Marks:
-    return Marks.load(course / "marks" / "01_twice" / f"{student}.json")
+    return Marks.load(course / "marks" / SLUG / f"{student}.json")
 
 
 def earned(course: Path, student: str) -> list:
@@ -199,53 +116,51 @@ def test_a_class_is_graded_and_each_gets_what_it_earned(needs_sandbox, course, h
     assert "no valid notebook" in marks(course, "dee").notes[0]
 
     table = rows(course)
-    assert (table["ada"]["01_twice"], table["ada"]["01_twice pending"]) == ("4", "4")
-    assert table["dee"]["01_twice"] == "0" and "no valid notebook" in table["dee"]["01_twice notes"]
+    assert (table["ada"][SLUG], table["ada"][f"{SLUG} pending"]) == ("4", "2")
+    assert table["dee"][SLUG] == "0" and "no valid notebook" in table["dee"][f"{SLUG} notes"]
     scores = {(student, cell): (auto, needs) for student, cell, auto, _, needs in in_gradebook(course)}
     assert scores["ada", "twice_hidden"] == (2, 0) and scores["ben", "twice_hidden"] == (0, 0)
     assert scores["ada", "why"] == (None, 1)
     for student in table:
-        page = (course / "feedback" / student / "01_twice" / "01_twice.html").read_text("utf-8")
+        page = (course / "feedback" / student / SLUG / f"{SLUG}.html").read_text("utf-8")
         assert student in page and "hidden_generator" not in page
-    assert "squared" in (course / "report" / "01_twice.html").read_text("utf-8")
-    executed = nbformat.read(course / "autograded" / "ada" / "01_twice" / "01_twice.ipynb", 4)
+    assert "squared" in (course / "report" / f"{SLUG}.html").read_text("utf-8")
+    executed = nbformat.read(course / "autograded" / "ada" / SLUG / f"{SLUG}.ipynb", 4)
     nbformat.validate(executed)
 
 
 def test_only_what_changed_is_graded_again_and_points_given_by_a_person_stay(needs_sandbox, course, handed_in, solved):
     courses.grade(course, handed_in)
     with gradebook.opened(course) as book:
-        grade = book.find_grade("why", "01_twice", "01_twice", "ada")
-        grade.manual_score, grade.needs_manual_grade = 3, False
-        book.find_comment("why", "01_twice", "01_twice", "ada").manual_comment = "Say more."
+        grade = book.find_grade("why", SLUG, SLUG, "ada")
+        grade.manual_score, grade.needs_manual_grade = 1, False
+        book.find_comment("why", SLUG, SLUG, "ada").manual_comment = "Say more."
         book.db.commit()
 
-    (handed_in / "ben" / "01_twice.ipynb").write_text(solved(name="Ben"), "utf-8")
+    (handed_in / "ben" / f"{SLUG}.ipynb").write_text(solved(name="Ben"), "utf-8")
     done = courses.grade(course, handed_in)
     assert (done.submissions, done.anew) == (4, 1)
     assert earned(course, "ben") == [1, 2, 1, None]
-    assert rows(course)["ada"]["01_twice"] == "7" and rows(course)["ada"]["01_twice pending"] == "0"
-    assert "Say more." in (course / "feedback" / "ada" / "01_twice" / "01_twice.html").read_text("utf-8")
+    assert rows(course)["ada"][SLUG] == "5" and rows(course)["ada"][f"{SLUG} pending"] == "0"
+    assert "Say more." in (course / "feedback" / "ada" / SLUG / f"{SLUG}.html").read_text("utf-8")
 
     before = in_gradebook(course)
     assert courses.grade(course, handed_in).anew == 0
     assert in_gradebook(course) == before
 
-    (handed_in / "ada" / "01_twice.ipynb").write_text(solved(text="Because I say so."), "utf-8")
-    os.utime(handed_in / "ada" / "01_twice.ipynb")
+    (handed_in / "ada" / f"{SLUG}.ipynb").write_text(solved(text="Because I say so."), "utf-8")
+    os.utime(handed_in / "ada" / f"{SLUG}.ipynb")
     time.sleep(1.1)  # the gradebook counts seconds
     assert courses.grade(course, handed_in).anew == 1
     needs = {cell: needed for student, cell, *_, needed in in_gradebook(course) if student == "ada"}
     assert needs["why"] == 1, "another answer must be read again"
 
 
-def test_killed_halfway_it_goes_on_and_ends_with_the_same_gradebook(
-    needs_sandbox, course, handed_in, solved, tmp_path, sources
-):
+def test_killed_halfway_it_goes_on_and_ends_with_the_same_gradebook(needs_sandbox, course, handed_in, solved, tmp_path):
     for number in range(2):
         folder = handed_in / f"more{number}"
         folder.mkdir()
-        (folder / "01_twice.ipynb").write_text(solved(name=f"more{number}"), "utf-8")
+        (folder / f"{SLUG}.ipynb").write_text(solved(name=f"more{number}"), "utf-8")
 
     run = subprocess.Popen(
         command("grade", "--course", course, handed_in), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -284,16 +199,11 @@ def test_without_the_sandbox_nothing_is_graded_and_it_says_what_to_install(cours
 
 
 def test_the_hidden_inputs_follow_the_seed_of_the_course(needs_sandbox, course, handed_in, solved, monkeypatch):
-    memorized = solved("return torch.tensor([6.0, -2.0]) if len(x) == 2 else KNOWN")
-    (handed_in / "eve").mkdir()
     monkeypatch.setenv(checks.COURSE_SEED, "autumn")
-    hidden = 2 * torch.randn(5, generator=checks.hidden_generator("twice"))
-    known = f"KNOWN = torch.tensor({hidden.tolist()})\n"
-    notebook = json.loads(memorized)
-    for cell in notebook["cells"]:
-        if cell["id"] == "twice":
-            cell["source"] = known + "".join(cell["source"])
-    (handed_in / "eve" / "01_twice.ipynb").write_text(json.dumps(notebook), "utf-8")
+    hidden = torch.randn(5, generator=checks.hidden_generator("twice")).tolist()
+    known = {3: 6} | {number: 2 * number for number in hidden}
+    (handed_in / "eve").mkdir()
+    (handed_in / "eve" / f"{SLUG}.ipynb").write_text(solved(f"return {known}[x]"), "utf-8")
     courses.grade(course, handed_in)
     assert earned(course, "eve")[:2] == [1, 2], "whoever knows the seed knows the answers"
     (course / "course.toml").write_text((course / "course.toml").read_text().replace("autumn", "winter"))
@@ -306,10 +216,10 @@ def test_the_release_is_one_zip_with_all_that_a_student_needs(course):
     assert "exercises.zip" in told
     with zipfile.ZipFile(course / "exercises.zip") as archive:
         names = archive.namelist()
-        text = archive.read("exercises/01_twice.ipynb").decode()
+        text = archive.read(f"exercises/{SLUG}.ipynb").decode()
         start = archive.read("exercises/START.md").decode()
     assert len(names) == 3 and any(name.endswith(".whl") for name in names)
-    assert "BEGIN HIDDEN" not in text and "return 2 * x" not in text and "01_twice.ipynb" in start
+    assert "BEGIN HIDDEN" not in text and "return 2 * x" not in text and f"{SLUG}.ipynb" in start
 
 
 def test_the_books_assignment_solved_earns_all_that_a_machine_gives_and_untouched_nothing(needs_sandbox, tmp_path):

@@ -8,6 +8,8 @@ import multiprocessing.util
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -20,11 +22,18 @@ import psutil
 import pytest
 import torch
 from nbgrader.api import Gradebook
+from small_assignment import POINTS, SECRET, SLUG, solved
+from small_assignment import assignment as small_assignment
 
-from vaecourse.grading import bubblewrap, checks, course, forms, settings
-from vaecourse.grading.marks import Marks
+from vaecourse.grading import checks
+from vaecourse.grading.authoring import forms
+from vaecourse.grading.course import settings
+from vaecourse.grading.course.grade import grade
+from vaecourse.grading.marking import bubblewrap
+from vaecourse.grading.marking.marks import Marks
+from vaecourse.grading.marking.task import Limits
 
-LIMITS = settings.Limits(seconds_a_cell=5, seconds=20, memory_mb=1200, processes=128, disk_mb=50, output_kb=100)
+LIMITS = Limits(seconds_a_cell=5, seconds=20, memory_mb=1200, processes=128, disk_mb=50, output_kb=100)
 LANES = 2
 GRADER_MB = 500
 """The most that a process of the grading may hold, in MB; what it shares with others, PyTorch above all, counts in part."""
@@ -36,7 +45,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Object of type <SubmittedAssignm
 
 def honest(notebook: nbformat.NotebookNode, host: hostile.Host) -> bytes:
     """A solved notebook, of which nobody else must read the written answer."""
-    notebook.cells[-1].source = hostile.SECRET
+    notebook.cells[-1].source = SECRET
     return hostile.dumps(notebook)
 
 
@@ -58,17 +67,17 @@ class Run:
 
     def marks(self, name: str) -> Marks:
         """A student's marks."""
-        return Marks.load(self.course / "marks" / hostile.SLUG / f"{name}.json")
+        return Marks.load(self.course / "marks" / SLUG / f"{name}.json")
 
     def printed(self, name: str) -> str:
         """What the student's own cells printed."""
-        notebook = nbformat.read(self.course / "autograded" / name / hostile.SLUG / f"{hostile.SLUG}.ipynb", 4)
+        notebook = nbformat.read(self.course / "autograded" / name / SLUG / f"{SLUG}.ipynb", 4)
         tests = {mark.cell for mark in self.marks(name).marks}
         return json.dumps([cell.outputs for cell in notebook.cells if "outputs" in cell and cell.get("id") not in tests])
 
     def page(self, name: str) -> str:
         """A student's page."""
-        return (self.course / "feedback" / name / hostile.SLUG / f"{hostile.SLUG}.html").read_text("utf-8")
+        return (self.course / "feedback" / name / SLUG / f"{SLUG}.html").read_text("utf-8")
 
 
 class Listeners:
@@ -131,29 +140,25 @@ class Scale(threading.Thread):
 
 
 @pytest.fixture(scope="module")
-def run(request, tmp_path_factory):
+def run(request, needs_sandbox, tmp_path_factory):
     """Grade the attacks that were selected, among honest submissions."""
-    try:
-        bubblewrap.require()
-    except bubblewrap.SandboxMissing as missing:
-        pytest.skip(str(missing))
     folder = tmp_path_factory.mktemp("hostile")
-    assignment = hostile.assignment(folder / "sources")
-    solved = hostile.solved(forms.source(assignment))
+    assignment = small_assignment(folder / "sources")
+    right = solved(forms.source(assignment))
     place, submissions = folder / "course", folder / "submissions"
     place.mkdir()
     limits = "\n".join(f"{name} = {value}" for name, value in vars(LIMITS).items())
-    (place / settings.FILE).write_text(f'seed = "{hostile.SECRET}"\nsources = "../sources"\n[limits]\n{limits}\n')
+    (place / settings.FILE).write_text(f'seed = "{SECRET}"\nsources = "../sources"\n[limits]\n{limits}\n')
 
     listeners, scale = Listeners(), Scale()
-    file = f"{hostile.SLUG}.ipynb"
+    file = f"{SLUG}.ipynb"
     others = [submissions / HONEST[0].name / file, place / settings.FILE, assignment.folder / "assignment.md"]
-    made = [place / "gradebook.db", place / "source" / hostile.SLUG / file]
+    made = [place / "gradebook.db", place / "source" / SLUG / file]
     host = hostile.Host(listeners.port, listeners.name, tuple(map(str, others + made)))
     for attack in [case for case in (*hostile.HOSTILE, *HONEST) if case.name in _selected(request.session)]:
         path = submissions / attack.name / file
         path.parent.mkdir(parents=True)
-        path.write_bytes(attack.build(json.loads(json.dumps(solved), object_hook=nbformat.NotebookNode), host))
+        path.write_bytes(attack.build(json.loads(json.dumps(right), object_hook=nbformat.NotebookNode), host))
     watched = [path for path in (*others, Path(checks.__file__), Path(torch.__file__)) if path.exists()]
     before = {path: path.read_bytes() for path in watched}
 
@@ -163,7 +168,7 @@ def run(request, tmp_path_factory):
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # whatever loses its parent is this process's child, and is found
     scale.start()
     try:
-        graded = course.grade(place, submissions, lanes=LANES)
+        graded = grade(place, submissions, lanes=LANES)
     finally:
         tempfile.tempdir = usual
         scale.ended.set()
@@ -198,10 +203,10 @@ def test_it_earns_its_honest_part_and_is_told_what_happened(run, attack):
     told = "\n".join([*marks.notes, *(mark.message for mark in marks.marks if mark.message)])
     print(marks.dumps(), printed[:3000])
     assert attack.at_least <= marks.earned <= attack.at_most
-    assert (marks.points, len(marks.marks)) == (hostile.POINTS + 2, 7)
+    assert (marks.points, len(marks.marks)) == (POINTS + 2, 7)
     assert re.search(attack.says, told)
     assert re.search(attack.shows, printed)
-    assert attack in HONEST or hostile.SECRET not in told + printed + page
+    assert attack in HONEST or SECRET not in told + printed + page
     assert "<script>document" not in page and 'onerror="document' not in page
     for words in (*marks.notes, *(mark.message for mark in marks.marks)):
         assert " ".join(words.split())[:60] in " ".join(html.unescape(page).split())
@@ -223,3 +228,20 @@ def test_nothing_is_left_of_them(run):
     assert not run.files
     assert not run.heard
     assert not run.changed
+
+
+def test_the_sandbox_shows_the_project_wherever_it_lies_and_nothing_beside_it(needs_sandbox, monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        package = Path(folder) / "vaecourse"
+        shutil.copytree(bubblewrap.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+        (package.parent / "secret").write_text(SECRET)
+        monkeypatch.setattr(bubblewrap, "PACKAGE", package)
+        look = f"""
+import os, sys
+sys.path.insert(0, {folder!r})
+from vaecourse.grading import checks
+print(checks.__file__, os.listdir({folder!r}), os.access(checks.__file__, os.W_OK))
+"""
+        command = [*bubblewrap.command(1), "--", sys.executable, "-c", look]
+        seen = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert seen.stdout.split() == [str(package / "grading" / "checks.py"), "['vaecourse']", "False"], seen.stderr

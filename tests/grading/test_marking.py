@@ -12,15 +12,18 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from hostile import POINTS, SECRET, SLUG, assignment, solved
 from hostile.attacks import find
 from nbformat import NotebookNode, v4
+from small_assignment import POINTS, SECRET, SLUG, solved
 
-from vaecourse.grading import forms, marking, wire
-from vaecourse.grading.marking import CELLS_AT_MOST, Exam, Judge, defined, read, rebuild, refuse
-from vaecourse.grading.marks import Mark, Marks
-from vaecourse.grading.sandbox import TIME_LIMIT, MachineFull, error_output
-from vaecourse.grading.settings import Limits
+from vaecourse.grading.authoring import forms
+from vaecourse.grading.authoring.assignment import defined
+from vaecourse.grading.authoring.plain import encode
+from vaecourse.grading.marking import judge, wire
+from vaecourse.grading.marking.judge import CELLS_AT_MOST, Exam, Judge, read, rebuild, refuse
+from vaecourse.grading.marking.marks import Mark, Marks
+from vaecourse.grading.marking.sandbox import TIME_LIMIT, MachineFull, error_output
+from vaecourse.grading.marking.task import NOTEBOOK_BYTES, Limits
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")  # the kernel is of another class
 TESTS = [f"{exercise}_{kind}" for exercise in ("twice", "norm", "settings") for kind in ("visible", "hidden")]
@@ -51,15 +54,13 @@ class Kernel:
     def ask(self, **request):
         if self.dead:
             raise wire.StudentError(f"not run: {self.dead}")
-        self.told.append(wire.encode(request))
+        self.told.append(encode(request))
         return wire.answer(wire.serve(self.names, self.told[-1]))
 
 
 @pytest.fixture(scope="module")
-def exam(tmp_path_factory):
-    small = assignment(tmp_path_factory.mktemp("sources"))
-    source = forms.source(small)
-    return Exam(small, source, forms.student(source))
+def exam(small, small_source):
+    return Exam(small, small_source, forms.student(small_source))
 
 
 @pytest.fixture
@@ -77,8 +78,8 @@ def grade(exam, monkeypatch):
             mark.kernel = kind(*arguments)
             return mark.kernel
 
-        monkeypatch.setattr(marking, "StudentKernel", start)
-        marks, mark.notebook = marking.mark(exam, "ada", submitted, Limits(), Path("unused"))
+        monkeypatch.setattr(judge, "StudentKernel", start)
+        marks, mark.notebook = judge.mark(exam, "ada", submitted, Limits(), Path("unused"))
         nbformat.validate(mark.notebook)
         return marks
 
@@ -511,7 +512,7 @@ def test_a_file_that_is_no_notebook_is_refused_with_what_to_tell_the_student(dat
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
     path = written(tmp_path / "x.ipynb", b"")
-    os.truncate(path, marking.MAX_NOTEBOOK + 1)
+    os.truncate(path, NOTEBOOK_BYTES + 1)
     with pytest.raises(ValueError, match="more than 20 MB: clear the outputs"):
         read(path)
 

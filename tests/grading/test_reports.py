@@ -16,9 +16,10 @@ import pytest
 from matplotlib.figure import Figure
 from nbformat import v4
 
-from vaecourse.grading import forms, reports, trials
-from vaecourse.grading.authoring import HIDDEN, REGION, SOLUTION, with_answer
-from vaecourse.grading.marks import Mark, Marks
+from vaecourse.grading.authoring import forms, trials
+from vaecourse.grading.authoring.assignment import HIDDEN, REGION, SOLUTION, with_answer
+from vaecourse.grading.course import reports
+from vaecourse.grading.marking.marks import Mark, Marks
 
 
 @pytest.fixture(scope="module")
@@ -356,7 +357,7 @@ def test_known_mistakes_are_counted_once_a_student_and_others_by_message(assignm
             if graded.kind == "test":
                 error = errors[graded.id]
                 mistake = next((name for name in wrong if error and graded.id.startswith("gaussian_kl")), "")
-                words = "nothing is written here yet" if isinstance(error, NotImplementedError) else str(error or "")
+                words = "nothing is written here yet" if error and error.kind == "NotImplementedError" else str(error or "")
                 marks.append(
                     Mark(graded.id, graded.exercise, graded.points, 0.0 if error else float(graded.points), words, mistake)
                 )

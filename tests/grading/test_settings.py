@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vaecourse.grading.settings import FILE, Limits, Settings, load
+from vaecourse.grading.course.settings import FILE, Settings, load
+from vaecourse.grading.marking.task import Limits
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_the_settings_are_written_once_and_then_left_alone(tmp_path):
 
 
 def test_what_is_not_said_is_as_usual(course):
-    assert load(course('seed = "spring"')) == Settings("spring")
+    assert load(course('seed = "spring"')) == Settings("spring", Limits())
     assert load(course('seed = "spring"\n[limits]\nmemory_mb = 1')) == Settings("spring", Limits(memory_mb=1))
 
 

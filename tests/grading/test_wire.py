@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from ipykernel.iostream import OutStream
 
-from vaecourse.grading import wire
-from vaecourse.grading.wire import Opaque, StudentError, answer, clean, decode, encode, serve
+from vaecourse.grading.authoring import plain
+from vaecourse.grading.authoring.plain import Opaque, decode, encode
+from vaecourse.grading.marking import wire
+from vaecourse.grading.marking.wire import StudentError, answer, clean, serve
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")  # the judge runs without them, and must refuse by itself
 PROPERTY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -183,7 +185,7 @@ FEW = 10_000
 @pytest.fixture
 def few_entries(monkeypatch):
     """A lower limit, which is reached sooner."""
-    monkeypatch.setattr(wire, "ITEMS_AT_MOST", FEW)
+    monkeypatch.setattr(plain, "ITEMS_AT_MOST", FEW)
 
 
 class Endless(dict):
@@ -201,7 +203,7 @@ class Endless(dict):
         (nested(41), "more than 40 deep"),
         ([0] * FEW, "more than 10,000 entries"),
         (Endless(), "more than 10,000 entries"),
-        ("x" * wire.CHARACTERS_AT_MOST, "more than 8,000,000 characters"),
+        ("x" * plain.CHARACTERS_AT_MOST, "more than 8,000,000 characters"),
         (torch.zeros(1).expand(10**12), "a tensor of 4,000,000,000,000 bytes"),
         (np.broadcast_to(0.0, (10**7,)), "a tensor of 80,000,000 bytes"),
         ([torch.zeros(700_000), torch.zeros(900_000)], "more than 8,000,000 characters"),
@@ -217,7 +219,7 @@ def test_what_holds_too_much_is_not_sent(value, message, few_entries):
 def test_the_limits_themselves_are_kept(few_entries):
     assert same(decode(encode(nested(40))), nested(40))
     assert len(decode(encode([0] * (FEW - 1)))) == FEW - 1
-    assert len(decode(encode(dict.fromkeys(range(wire.KEYS_AT_MOST))))) == wire.KEYS_AT_MOST
+    assert len(decode(encode(dict.fromkeys(range(plain.KEYS_AT_MOST))))) == plain.KEYS_AT_MOST
 
 
 # What a kernel may send that is not ours any more
@@ -235,7 +237,7 @@ def tensor(dtype="<f4", shape=(1,), data="AAAAAA==", kind="tensor") -> str:
         ("\ud800", "Expecting value"),
         ("1 2", "Extra data"),
         ("9" * 5000, "digits"),
-        (" " * (wire.CHARACTERS_AT_MOST + 1), "more than 8,000,000 characters"),
+        (" " * (plain.CHARACTERS_AT_MOST + 1), "more than 8,000,000 characters"),
         ("[]", "a list without its mark"),
         ('{"list": [[1]]}', "a list without its mark"),
         ("{}", "not enough values"),
@@ -455,7 +457,7 @@ def test_any_other_error_comes_back_as_words_and_cannot_act(error, words):
 
 def test_an_error_is_cut_to_two_thousand_characters():
     with pytest.raises(ValueError) as caught:
-        call(raising(ValueError("x" * (wire.CHARACTERS_AT_MOST + 1))))
+        call(raising(ValueError("x" * (plain.CHARACTERS_AT_MOST + 1))))
     assert str(caught.value) == 2000 * "x"
 
 

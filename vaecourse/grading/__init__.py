@@ -1,5 +1,6 @@
-"""Graded exercises: one readable source an assignment, from which everything that is opened is generated.
+"""Graded exercises, in four parts; each imports itself and those before it, and no other.
 
-`checks` is what a student's notebook imports, and needs no more than the book's package; `authoring` reads the source, `forms`
-makes notebooks and pages of it (nbgrader, jupytext), `trials` runs them.
+What stands here, beside the commands, is the student's: `checks` and `statistics`, which notebooks import, and `selfcheck`.
+`authoring` makes notebooks of an assignment's text and tries them out. `marking` runs what was handed in, in a sandbox, and
+judges it. `course` keeps a class: submissions, gradebook, pages.
 """

@@ -1,4 +1,4 @@
-"""A small assignment, and the notebooks of people who would rather have its points than solve it.
+"""Notebooks for the small assignment by people who would rather have its points than solve it.
 
 Each `Hostile` builds a submission from the solved notebook, and says what it may earn and what the student must be told. A bomb
 ends by itself, well after any limit, so that a hole in the sandbox is a failed test and not a dead machine.
@@ -6,8 +6,7 @@ ends by itself, well after any limit, so that a hole in the sandbox is a failed 
 
 from hostile import bombs, breakouts, endless, forgeries, notebooks, values
 from hostile.attacks import Host, Hostile, dumps
-from hostile.small_assignment import POINTS, SECRET, SLUG, assignment, solved
 
 HOSTILE = [attack for part in (endless, bombs, values, forgeries, breakouts, notebooks) for attack in part.attacks]
 
-__all__ = ["HOSTILE", "POINTS", "SECRET", "SLUG", "Host", "Hostile", "assignment", "dumps", "solved"]
+__all__ = ["HOSTILE", "Host", "Hostile", "dumps"]

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from textwrap import dedent
 
 from nbformat import NotebookNode, v4
-
-from hostile.small_assignment import EXERCISES, POINTS
+from small_assignment import EXERCISES, POINTS
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ for _name, _replies in REPLIES.items():
     attacks.cell(
         _name,
         f"""
-        from vaecourse.grading import wire
+        from vaecourse.grading.marking import wire
         class Text(str):
             __repr__ = str.__str__
         replies = iter([{", ".join(f"lambda: {reply}" for reply in _replies)}])
@@ -48,7 +48,7 @@ for _name, _replies in REPLIES.items():
     )
 attacks.cell(
     "reply_of_100_MB",
-    "from vaecourse.grading import wire\nwire.serve = lambda *_: 10**8 * 'x'",
+    "from vaecourse.grading.marking import wire\nwire.serve = lambda *_: 10**8 * 'x'",
     "answer|could no longer be understood",
     after="packages",
     honest=False,
@@ -200,7 +200,7 @@ PATCHES = {
         class Yes(type(sys)):
             def __getattr__(self, name): return self
             def __call__(self, *_, **__): return True
-        for name in ("torch", "numpy", "json", "base64", "vaecourse.grading.checks", "vaecourse.grading.wire"):
+        for name in ("torch", "numpy", "json", "base64", "vaecourse.grading.checks", "vaecourse.grading.marking.wire"):
             sys.modules[name] = Yes(name)
         sys.meta_path.clear()
         sys.path.clear()

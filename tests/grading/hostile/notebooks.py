@@ -4,9 +4,9 @@ import json
 
 import nbformat
 from nbformat import NotebookNode, v4
+from small_assignment import EXERCISES
 
 from hostile.attacks import WRONG_VALUE, Attacks, dumps, find
-from hostile.small_assignment import EXERCISES
 
 attacks = Attacks()
 

@@ -16,7 +16,7 @@ from nbgrader.apps import NbGraderAPI
 from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
 from traitlets.config import Config
 
-from vaecourse.grading.marks import Marks
+from vaecourse.grading.marking.marks import Marks
 
 CONFIG = "nbgrader_config.py"
 # What a text may be marked up with.
@@ -28,9 +28,9 @@ CONFIG_TEXT = '''\
 c = get_config()
 c.CourseDirectory.root = {root!r}
 c.CourseDirectory.course_id = {name!r}
-c.Autograde.sanitize_preprocessors = ["vaecourse.grading.gradebook.NotHere"]
-c.GenerateFeedback.preprocessors = ["vaecourse.grading.gradebook.NotHere"]
-c.HTMLExporter.filters = {{"markdown2html": "vaecourse.grading.gradebook.safe_markdown"}}
+c.Autograde.sanitize_preprocessors = ["vaecourse.grading.course.gradebook.NotHere"]
+c.GenerateFeedback.preprocessors = ["vaecourse.grading.course.gradebook.NotHere"]
+c.HTMLExporter.filters = {{"markdown2html": "vaecourse.grading.course.gradebook.safe_markdown"}}
 '''
 
 

@@ -5,18 +5,30 @@ Only for code that can be trusted, the author's own: there is no sandbox and no 
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
-from vaecourse.grading.authoring import Assignment, WrongAnswer
+from vaecourse.grading.authoring.assignment import Assignment, WrongAnswer, defined
+from vaecourse.grading.authoring.plain import decode, encode
 from vaecourse.grading.checks import agree, tensor
-from vaecourse.grading.marking import defined
-from vaecourse.grading.wire import decode, encode
 
 
-def run(notebook: NotebookNode, **names) -> dict[str, Exception | None]:
+@dataclass(frozen=True)
+class Failure:
+    """An error that stopped a cell, as plain data: its type's name, its words, and whether a test says by it what is wrong."""
+
+    kind: str
+    words: str
+    of_a_test: bool
+
+    def __str__(self) -> str:
+        return self.words
+
+
+def run(notebook: NotebookNode, **names) -> dict[str, Failure | None]:
     """Run the code cells in one fresh namespace, in which `names` are defined; the error of each cell by its id, or None.
 
     A cell that fails stops at its error, the notebook goes on. Answers graded by hand are left out.
@@ -34,8 +46,14 @@ def run(notebook: NotebookNode, **names) -> dict[str, Exception | None]:
                     namespace[name] = _as_judged(namespace[name])
             errors[cell.id] = None
         except Exception as error:
-            errors[cell.id] = error
+            errors[cell.id] = Failure(type(error).__name__, str(error), isinstance(error, AssertionError))
     return errors
+
+
+def record(notebook: NotebookNode) -> tuple[dict[str, Failure | None], dict]:
+    """Run the notebook with a Recorder in the place of the checks: the error of each cell, and the results by their names."""
+    recorder = Recorder()
+    return run(notebook, check=recorder), recorder.results
 
 
 def _as_judged(value):
@@ -45,7 +63,7 @@ def _as_judged(value):
     return lambda *args, **words: decode(encode(value(*decode(encode(args)), **decode(encode(words)))))
 
 
-def points(notebook: NotebookNode, errors: Mapping[str, Exception | None]) -> tuple[int, int]:
+def points(notebook: NotebookNode, errors: Mapping[str, Failure | None]) -> tuple[int, int]:
     """The points earned and the points there are, in the tests that were run."""
     worth = {cell.id: cell.metadata["nbgrader"]["points"] for cell in notebook.cells if is_test(cell)}
     return sum(worth[test] for test in worth if errors[test] is None), sum(worth.values())
@@ -83,24 +101,30 @@ def rounded(value):
 
 
 def known_answers(
-    assignment: Assignment, right: NotebookNode, mutants: Iterable[tuple[WrongAnswer, NotebookNode]]
+    assignment: Assignment,
+    right: NotebookNode,
+    mutants: Iterable[tuple[WrongAnswer, NotebookNode]],
+    each: Callable = map,
 ) -> dict[str, dict]:
     """What each visible check is given by the solution and, where that differs, by each wrong answer (see `Check`).
 
-    Raises SourceError where the solution fails, or where a wrong answer fails otherwise than by a wrong value.
+    `each` runs the notebooks, as `map` does. Raises SourceError where the solution fails, or where a wrong answer fails
+    otherwise than by a wrong value.
     """
     cells = {cell.id: cell for cell in assignment.cells}
-    recorder = Recorder()
-    for name, error in run(right, check=recorder).items():
+    tried = list(mutants)
+    (errors, results), *recorded = each(record, [right, *(notebook for _, notebook in tried)])
+    for name, error in errors.items():
         if error:
-            raise assignment.error(cells[name], f"with the solution in place, {name} raises {type(error).__name__}: {error}")
-    known = {name: {"expected": value, "wrong": {}} for name, value in recorder.results.items()}
-    for answer, notebook in mutants:
-        recorder = Recorder()
-        for name, error in run(notebook, check=recorder).items():
-            if error and not isinstance(error, AssertionError):
-                raise assignment.error(answer, f"{answer.name!r} must return a wrong value; {name} raises {error!r}")
-        for name, value in recorder.results.items():
+            raise assignment.error(cells[name], f"with the solution in place, {name} raises {error.kind}: {error}")
+    known = {name: {"expected": value, "wrong": {}} for name, value in results.items()}
+    for (answer, _), (errors, results) in zip(tried, recorded, strict=True):
+        for name, error in errors.items():
+            if error and not error.of_a_test:
+                raise assignment.error(
+                    answer, f"{answer.name!r} must return a wrong value; {name} raises {error.kind}: {error}"
+                )
+        for name, value in results.items():
             expected = known[name]["expected"]
             if isinstance(expected, Mapping) and isinstance(value, Mapping):
                 value = {part: item for part, item in value.items() if not agree(item, expected.get(part))}
@@ -123,17 +147,23 @@ def _json(value) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def verify(assignment: Assignment, right: NotebookNode, mutants: Iterable[tuple[WrongAnswer, NotebookNode]]) -> None:
+def verify(
+    assignment: Assignment,
+    right: NotebookNode,
+    mutants: Iterable[tuple[WrongAnswer, NotebookNode]],
+    each: Callable = map,
+) -> None:
     """The solution passes every test; each wrong answer fails the visible ones with its message, and the hidden ones, too.
 
-    Raises SourceError where that is not so.
+    `each` runs the notebooks, as `map` does. Raises SourceError where that is not so.
     """
     cells = {cell.id: cell for cell in assignment.cells}
-    for name, error in run(right).items():
+    tried = list(mutants)
+    of_the_solution, *of_the_answers = each(run, [right, *(notebook for _, notebook in tried)])
+    for name, error in of_the_solution.items():
         if error:
             raise assignment.error(cells[name], f"the solution fails {name}: {error}")
-    for answer, notebook in mutants:
-        errors = run(notebook)
+    for (answer, notebook), errors in zip(tried, of_the_answers, strict=True):
         own = {cell.id for cell in assignment.cells if cell.exercise == answer.exercise}
         tests = {cell.id: cell.source for cell in notebook.cells if is_test(cell) and cell.id in own}
         if not any(errors[test] and answer.message in str(errors[test]) for test in tests):
@@ -144,5 +174,6 @@ def verify(assignment: Assignment, right: NotebookNode, mutants: Iterable[tuple[
         for name, error in errors.items():
             if error and name not in tests:
                 raise assignment.error(answer, f"{answer.name!r} also breaks {name}: exercises must not lean on each other")
-            if error and not isinstance(error, AssertionError):
-                raise assignment.error(answer, f"{answer.name!r} makes {name} raise {error!r}: a test must say what is wrong")
+            if error and not error.of_a_test:
+                words = f"{answer.name!r} makes {name} raise {error.kind}: {error}. A test must say what is wrong"
+                raise assignment.error(answer, words)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from vaecourse.grading.intake.names import printable
+from vaecourse.grading.course.intake.names import printable
 
 MB = 1_000_000
 MAX_STUDENTS_ZIP = 100 * MB  # bytes of a zip that a student handed in, as packed

@@ -1,11 +1,11 @@
-"""A small assignment: three functions and a sentence. It needs nothing slow."""
+"""A small assignment, of parts to choose from: three functions, a student's own number and a sentence. Nothing is slow."""
 
 from pathlib import Path
 
 from nbformat import NotebookNode
 
-from vaecourse.grading import forms
-from vaecourse.grading.authoring import REGION, Assignment, read
+from vaecourse.grading.authoring import forms
+from vaecourse.grading.authoring.assignment import REGION, Assignment, read
 
 SLUG = "90_small"
 SECRET = "the-examiner" + "s-own-secret"
@@ -13,24 +13,26 @@ SECRET = "the-examiner" + "s-own-secret"
 
 EXERCISES = ("twice", "norm", "settings")
 POINTS = 9
-"""What machines give: 1 for the visible and 2 for the hidden test of each exercise. A person has 2 more for the text."""
+"""What machines give for the three: 1 for the visible and 2 for the hidden test of each. A person has 2 more for the text."""
 
-TEXT = f"""\
+BEGIN = """\
 # Exercises: a small assignment
 
-Three functions and a sentence.
+Nothing slow.
 
-```{{code-cell}} ipython3
+```{code-cell} ipython3
 :tags: [setup, id=packages]
 import torch
 
 from vaecourse.grading import checks
 ```
 
-```{{code-cell}} ipython3
+```{code-cell} ipython3
 :tags: [known, id=known_answers]
 ```
-
+"""
+PARTS = {
+    "twice": f"""
 ## Twice
 
 Double a number.
@@ -58,7 +60,29 @@ for number, got in zip(numbers, map(twice, numbers)):
     checks.compare("double", got, 2 * number)
 ### END HIDDEN TESTS
 ```
+""",
+    "draw": """
+Your own number: the first draw of your own generator.
 
+```{code-cell} ipython3
+:tags: [entry, id=draw]
+student = ""
+own = None
+### BEGIN SOLUTION
+student = "Ada"
+own = torch.rand((), generator=checks.own_generator("twice", student))
+### END SOLUTION
+```
+
+```{code-cell} ipython3
+:tags: [test, id=draw_hidden, points=1]
+# Hidden tests run here.
+### BEGIN HIDDEN TESTS
+checks.compare("your draw", own, torch.rand((), generator=checks.own_generator("twice", student)))
+### END HIDDEN TESTS
+```
+""",
+    "norm": f"""
 ## Norm
 
 The length of a vector.
@@ -86,7 +110,8 @@ got = norm(v)
 checks.compare("norm", got, v.norm())
 ### END HIDDEN TESTS
 ```
-
+""",
+    "settings": f"""
 ## Settings
 
 A dictionary: `"half"` of n, and its `"powers"` 1, 2 and 3.
@@ -113,21 +138,23 @@ n = 1 + torch.rand((), generator=checks.hidden_generator("settings")).item()
 checks.compare("settings", settings(n), {{"half": n / 2, "powers": [n, n**2, n**3]}})
 ### END HIDDEN TESTS
 ```
-
+""",
+    "why": """
 Why is a dictionary better than a tuple here?
 
-+++ {{"tags": ["answer", "id=why", "points=2"]}}
++++ {"tags": ["answer", "id=why", "points=2"]}
 
 Its parts have names.
-"""
-WRONG = """\
-# Wrong answers
-
+""",
+}
+WRONG = {
+    "twice": """
 ## twice
 
 ### squared
 
-squared, not doubled.
+squared,
+not doubled.
 
 ```python
 return x**2
@@ -148,7 +175,8 @@ the number itself.
 ```python
 return x
 ```
-
+""",
+    "norm": """
 ## norm
 
 ### no_root
@@ -174,7 +202,8 @@ averaged, not summed.
 ```python
 return v.square().mean().sqrt()
 ```
-
+""",
+    "settings": """
 ## settings
 
 ### doubled
@@ -200,20 +229,28 @@ multiples, not powers.
 ```python
 return {"half": n / 2, "powers": [n, 2 * n, 3 * n]}
 ```
-"""
+""",
+}
 
 
-def assignment(sources: Path) -> Assignment:
-    """The small assignment, written to a folder of sources and read from there."""
+def texts(*parts: str) -> tuple[str, str]:
+    """The text of an assignment of these parts, and of the wrong answers to it."""
+    wrong = "".join(WRONG[part] for part in parts if part in WRONG)
+    return BEGIN + "".join(PARTS[part] for part in parts), f"# Wrong answers\n{wrong}"
+
+
+def assignment(sources: Path, *parts: str) -> Assignment:
+    """The assignment of these parts, or of three exercises and a sentence, written to a folder and read from there."""
+    text, wrong = texts(*parts or (*EXERCISES, "why"))
     folder = sources / SLUG
     folder.mkdir(parents=True)
-    (folder / "assignment.md").write_text(TEXT, "utf-8")
-    (folder / "wrong_answers.md").write_text(WRONG, "utf-8")
+    (folder / "assignment.md").write_text(text, "utf-8")
+    (folder / "wrong_answers.md").write_text(wrong, "utf-8")
     return read(folder)
 
 
 def solved(source: NotebookNode) -> NotebookNode:
-    """The student's notebook, all of it solved."""
+    """The student's notebook of any assignment, all of it solved."""
     notebook = forms.student(source)
     for cell, right in zip(notebook.cells, source.cells, strict=True):
         if cell.metadata.get("nbgrader", {}).get("solution"):

@@ -4,7 +4,7 @@ nbgrader's own steps make the student's notebook: stubs where solutions were, hi
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -20,9 +20,19 @@ from nbgrader.preprocessors import (
     LockCells,
 )
 
-from vaecourse.grading.authoring import HIDDEN, SOLUTION, Assignment, Cell, Exercise, WrongAnswer, read, with_answer
+from vaecourse.grading.authoring import files
+from vaecourse.grading.authoring.assignment import (
+    HIDDEN,
+    SOLUTION,
+    Assignment,
+    Cell,
+    Exercise,
+    WrongAnswer,
+    read,
+    with_answer,
+)
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = ROOT / "notebooks" / "source" / "assignments"
 RELEASE = (
     LockCells,
@@ -50,15 +60,15 @@ def assignments(sources: Path = SOURCES) -> list[Assignment]:
     return [read(folder) for folder in sorted(sources.iterdir()) if folder.is_dir()]
 
 
-def source(assignment: Assignment) -> NotebookNode:
+def source(assignment: Assignment, each: Callable = map) -> NotebookNode:
     """nbgrader's source notebook: solutions, hidden tests, and the known answers, found by running the wrong answers.
 
-    Raises SourceError.
+    `each` runs them: one after another or, as a pool of processes maps, side by side. Raises SourceError.
     """
-    from vaecourse.grading import trials  # with PyTorch: only where there is something to try out
+    from vaecourse.grading.authoring import trials  # with PyTorch: only where there is something to try out
 
     bare = _notebook(assignment, "")
-    known = trials.known_answers(assignment, bare, mutants(assignment, bare))
+    known = trials.known_answers(assignment, bare, mutants(assignment, bare), each)
     return _notebook(assignment, KNOWN.format(trials.dumps(known)))
 
 
@@ -134,21 +144,21 @@ def committed(assignment: Assignment, source: NotebookNode) -> dict[Path, str]:
 def instructors(assignment: Assignment, source: NotebookNode) -> dict[Path, str]:
     """The generated files that are not: nbgrader's source, the solutions, the mutants; paths from a course's folder."""
     slug = assignment.slug
-    files = {
+    made = {
         Path("source", slug, f"{slug}.ipynb"): dumps(source),
         Path("solutions", f"{slug}.ipynb"): dumps(solutions(assignment, source)),
     }
     for answer, notebook in mutants(assignment, source):
-        files[Path("mutants", slug, f"{answer.exercise}.{answer.name}.ipynb")] = dumps(notebook)
-    return files
+        made[Path("mutants", slug, f"{answer.exercise}.{answer.name}.ipynb")] = dumps(notebook)
+    return made
 
 
-def write(files: dict[Path, str], folder: Path = ROOT) -> None:
-    """Write the files, each to its path from the folder."""
-    for path, text in files.items():
+def write(texts: dict[Path, str], folder: Path = ROOT) -> None:
+    """Write the files, each whole to its path from the folder; one that holds its text already stays as it is."""
+    for path, text in texts.items():
         target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, "utf-8", newline="\n")
+        if not target.exists() or target.read_bytes() != text.encode():
+            files.write(target, text)
 
 
 def _notebook(assignment: Assignment, known: str) -> NotebookNode:

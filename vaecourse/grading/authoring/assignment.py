@@ -274,3 +274,16 @@ def with_answer(source: str, code: str) -> str:
         return f"{margin}{begin}\n{indent(code, margin)}{margin}{end}"
 
     return REGION.sub(region, source)
+
+
+def defined(source: str) -> set[str]:
+    """The names that a cell defines at its top level."""
+    names = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            parts = [part for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+            names |= {part.id for part in parts if isinstance(part.ctx, ast.Store)}  # not the x of x.part = 1
+    return names

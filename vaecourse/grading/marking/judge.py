@@ -20,13 +20,12 @@ import nbformat
 from nbformat import NotebookNode, v4
 from nbgrader.utils import determine_grade
 
-from vaecourse.grading.authoring import Assignment
-from vaecourse.grading.intake import MAX_NOTEBOOK
-from vaecourse.grading.marks import Mark, Marks
-from vaecourse.grading.sandbox import TIME_LIMIT, MachineFull, StudentKernel, error_output
+from vaecourse.grading.authoring.assignment import Assignment, defined
+from vaecourse.grading.marking.marks import Mark, Marks
+from vaecourse.grading.marking.sandbox import TIME_LIMIT, MachineFull, StudentKernel, error_output
+from vaecourse.grading.marking.task import NOTEBOOK_BYTES, Limits
+from vaecourse.grading.marking.wire import CUT, clean
 from vaecourse.grading.selfcheck import in_words
-from vaecourse.grading.settings import Limits
-from vaecourse.grading.wire import CUT, clean
 
 CELLS_AT_MOST = 1_000
 WORDS_OF_A_MESSAGE = 1_000
@@ -43,8 +42,8 @@ class Exam:
 
 def read(path: Path) -> NotebookNode:
     """A submitted notebook. Raises ValueError, with what to tell the student, where the file is none."""
-    if path.stat().st_size > MAX_NOTEBOOK:
-        raise ValueError(f"The file has more than {MAX_NOTEBOOK // 1_000_000} MB: clear the outputs, and hand it in again.")
+    if path.stat().st_size > NOTEBOOK_BYTES:
+        raise ValueError(f"The file has more than {NOTEBOOK_BYTES // 1_000_000} MB: clear the outputs, and hand it in again.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
         data = json.loads(text)
@@ -214,19 +213,6 @@ class _StandIn:
 
     def __call__(self, *args, **kwargs):
         return self.kernel.ask(call=self.__name__, args=list(args), kwargs=kwargs)
-
-
-def defined(source: str) -> set[str]:
-    """The names that a cell defines at its top level."""
-    names = set()
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        if isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            parts = [part for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
-            names |= {part.id for part in parts if isinstance(part.ctx, ast.Store)}  # not the x of x.part = 1
-    return names
 
 
 def _marks(exam: Exam, student: str, notebook: NotebookNode, notes: Iterable[str], seconds: float) -> Marks:

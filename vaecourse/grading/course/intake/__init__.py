@@ -20,10 +20,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vaecourse.grading.intake.files import MB, PATH, File, Refused, listing, unzipped
-from vaecourse.grading.intake.names import MOODLE, Names, Person, from_system, namesakes, printable, safe_ids, some
-
-MAX_NOTEBOOK = 20 * MB  # bytes of one notebook; with all its figures, a solved assignment has less than one million
+from vaecourse.grading.course.intake.files import PATH, File, Refused, listing, unzipped
+from vaecourse.grading.course.intake.names import MOODLE, Names, Person, from_system, namesakes, printable, safe_ids, some
+from vaecourse.grading.marking.task import NOTEBOOK_BYTES
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ def _take(file: File, wanted: Submission, submitted: Path) -> Submission:
     """Copy one notebook to where it is wanted."""
     wanted = replace(wanted, source=file.shown)
     try:
-        data = file.read(MAX_NOTEBOOK, "clear its outputs, save it, and hand it in again")
+        data = file.read(NOTEBOOK_BYTES, "clear its outputs, save it, and hand it in again")
     except Refused as refused:
         return replace(wanted, notebook=None, problem=f"{printable('/'.join(file.parts))} {refused}.")
     _write(wanted.notebook, data, submitted)

@@ -25,11 +25,12 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbclient.util import run_sync
 from nbformat import NotebookNode, v4
 
-from vaecourse.grading import wire
-from vaecourse.grading.bubblewrap import command
-from vaecourse.grading.settings import Limits
+from vaecourse.grading.authoring.plain import CHARACTERS_AT_MOST, encode
+from vaecourse.grading.marking import wire
+from vaecourse.grading.marking.bubblewrap import command
+from vaecourse.grading.marking.task import Limits
 
-ANSWER_BYTES, ANSWERS_WAITING = 2 * wire.CHARACTERS_AT_MOST, 4
+ANSWER_BYTES, ANSWERS_WAITING = 2 * CHARACTERS_AT_MOST, 4
 OUTPUT_BYTES, OUTPUTS_WAITING = 4_000_000, 50
 """The largest message that is read at all, from the judge's channel and from the notebook's, and how many may wait."""
 
@@ -243,7 +244,7 @@ class StudentKernel:
         if self.dead:
             raise wire.StudentError(f"not run: {self.dead}")
         try:
-            content = self._evaluate(f"serve(get_ipython().user_ns, {wire.encode(request)!r})")
+            content = self._evaluate(f"serve(get_ipython().user_ns, {encode(request)!r})")
             text = content["user_expressions"]["value"]["data"]["text/plain"]
         except (KeyError, TypeError):
             raise wire.StudentError("the kernel's answer cannot be read") from None

@@ -1,13 +1,7 @@
-"""Where things lie in a course's folder, how they are written there, and what tells that something has changed."""
+"""Where things lie in a course's folder."""
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
-
-PACKAGE = Path(__file__).parents[1]
-DECIDING = {"authoring.py", "checks.py", "marking.py", "sandbox.py", "selfcheck.py", "statistics.py", "trials.py", "wire.py"}
-"""What of this folder decides about marks."""
 
 
 @dataclass(frozen=True)
@@ -52,23 +46,3 @@ class Place:
     def report(self) -> Path:
         """The instructor's page."""
         return self.course / "report" / f"{self.slug}.html"
-
-
-def write(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, "utf-8", newline="")
-    os.replace(partial, path)
-
-
-def digest(*parts: bytes) -> str:
-    """A text that is another where any of the parts is."""
-    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
-
-
-def code() -> bytes:
-    """The code that marks depend on: the book's package, and what runs and judges a notebook."""
-    files = [path for path in sorted(PACKAGE.rglob("*.py")) if "grading" not in path.parts[len(PACKAGE.parts) :]]
-    files += [PACKAGE / "grading" / name for name in sorted(DECIDING)]
-    return b"".join(path.read_bytes() for path in files)

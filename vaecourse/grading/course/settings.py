@@ -6,6 +6,8 @@ import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from vaecourse.grading.marking.task import Limits
+
 FILE = "course.toml"
 TEMPLATE = """\
 # The course's own seed: the inputs of the hidden tests, and each student's data, are drawn from it. Keep it to yourself.
@@ -26,23 +28,11 @@ output_kb = {output_kb}       # what one cell may print and draw; all together, 
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one submission may use: the comments in TEMPLATE say what each is."""
-
-    seconds_a_cell: int = 60
-    seconds: int = 300
-    memory_mb: int = 3000
-    processes: int = 128
-    disk_mb: int = 256
-    output_kb: int = 500
-
-
-@dataclass(frozen=True)
 class Settings:
     """The seed of the hidden inputs, the limits, and the folder of the assignments' sources, None for the book's."""
 
     seed: str
-    limits: Limits = Limits()
+    limits: Limits
     sources: Path | None = None
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[2]
 BOX = "/box"
 """The student's working folder in the sandbox: in memory, and gone with it."""
 
@@ -49,10 +49,10 @@ def command(disk_mb: int) -> list[str]:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     words = ["--unshare-all", "--unshare-user", "--uid", NOBODY, "--gid", NOBODY, "--disable-userns", "--cap-drop", "ALL"]
-    words += ["--die-with-parent", "--new-session", "--clearenv", *binds, "--proc", "/proc", "--dev", "/dev"]
+    words += ["--die-with-parent", "--new-session", "--clearenv", "--proc", "/proc", "--dev", "/dev"]
     for folder in (BOX, "/tmp", "/dev/shm"):
         words += ["--size", str(disk_mb * 1_000_000), "--tmpfs", folder]
-    words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", BOX]
+    words += [*binds, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", BOX]  # what is seen may lie in /tmp
     return ["bwrap", *words, *(word for name, value in names.items() for word in ("--setenv", name, value))]
 
 

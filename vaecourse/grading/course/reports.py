@@ -25,8 +25,8 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
-from vaecourse.grading.authoring import HIDDEN, Assignment, Cell
-from vaecourse.grading.marks import Mark, Marks
+from vaecourse.grading.authoring.assignment import HIDDEN, Assignment, Cell
+from vaecourse.grading.marking.marks import Mark, Marks
 
 LINES, CHARACTERS = 300, 20_000  # of one text on a page: what is more is left out of its middle
 OUTPUTS = 20  # of one cell
@@ -423,7 +423,7 @@ def _shown(value):
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("vaecourse.grading"),
+        loader=PackageLoader("vaecourse.grading.course"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

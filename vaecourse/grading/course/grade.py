@@ -11,7 +11,6 @@ Marks are written as soon as they are there, and know what they depend on. So gr
 it goes on, and it grades anew only what has changed. All else is made of the marks.
 """
 
-import multiprocessing
 import os
 import subprocess
 import tempfile
@@ -29,12 +28,20 @@ from pathlib import Path
 import nbformat
 from tqdm.auto import tqdm
 
-from vaecourse.grading import bubblewrap, forms, gradebook, intake, reports, settings
-from vaecourse.grading.authoring import Assignment
-from vaecourse.grading.intake import Submission
-from vaecourse.grading.layout import Place, code, digest, write
-from vaecourse.grading.marks import Marks
-from vaecourse.grading.task import Task
+from vaecourse.grading.authoring import build, forms
+from vaecourse.grading.authoring.assignment import Assignment
+from vaecourse.grading.authoring.files import digest, write
+from vaecourse.grading.course import gradebook, intake, reports, settings
+from vaecourse.grading.course.intake import Submission
+from vaecourse.grading.course.layout import Place
+from vaecourse.grading.marking import bubblewrap
+from vaecourse.grading.marking.marks import Marks
+from vaecourse.grading.marking.task import Task
+
+LANE = "vaecourse.grading.marking.lane"
+DECIDING = LANE, build.DECIDES, "vaecourse.grading.course.intake"
+"""With all that they import, the code that decides about marks: what makes the tests, runs and judges a notebook, and what
+takes it in. To this come the modules that an assignment's cells import."""
 
 SECONDS_TO_SPARE = 60  # beyond a notebook's own time, before its process is given up
 
@@ -56,13 +63,34 @@ class Graded:
 def prepare(course: Path) -> list[Assignment]:
     """Bring nbgrader's sources, and the notebooks for the students, up to date; the course's assignments.
 
-    Raises ValueError and RuntimeError, with the reason.
+    Prints a line for each that is new or changed. Raises ValueError and RuntimeError, with the reason.
     """
     rules = settings.load(course)
     assignments = forms.assignments(rules.sources or forms.SOURCES)
-    with ProcessPoolExecutor(1, _processes(assignments)) as pool:
-        pool.submit(_in_lane, "prepare", course, assignments).result()
+    with gradebook.opened(course) as book:
+        known = {assignment.slug for assignment in assignments if gradebook.knows(book, assignment.slug)}
+    stale = [
+        assignment
+        for assignment in assignments
+        if assignment.slug not in known or _text(Place(course, assignment.slug).made_of) != build.made_of(assignment)
+    ]
+    if stale:
+        with ProcessPoolExecutor(1, _processes(assignments)) as pool:
+            pool.submit(_prepare, course, stale).result()
     return assignments
+
+
+def _prepare(course: Path, assignments: Sequence[Assignment]) -> None:
+    """The same of these assignments, in a process of its own: trying them out takes PyTorch."""
+    try:
+        for assignment, source, _ in build.sources(assignments):
+            place = Place(course, assignment.slug)
+            write(place.source, forms.dumps(source))
+            gradebook.release(course, assignment.slug)
+            write(place.made_of, build.made_of(assignment))
+            print(f"{assignment.slug}: made and tried out", flush=True)
+    except ValueError as error:  # a SourceError would not survive the way to the other process
+        raise RuntimeError(str(error)) from None
 
 
 def grade(course: Path, submissions: Path, lanes: int = os.cpu_count() or 1) -> Graded:
@@ -72,16 +100,32 @@ def grade(course: Path, submissions: Path, lanes: int = os.cpu_count() or 1) -> 
     """
     bubblewrap.require()
     with _alone(course) as scratch:
-        rules, decides = settings.load(course), code()
+        rules = settings.load(course)
         assignments = {assignment.slug: assignment for assignment in prepare(course)}
+        decides = {slug: build.code(assignment, *DECIDING) for slug, assignment in assignments.items()}
         taken = intake.collect(submissions, course / "submitted", sorted(assignments))
         tasks = []
         for number, submission in enumerate(taken.submissions):
-            task = Task(assignments[submission.assignment], submission, course, rules, "", scratch / str(number))
+            place = Place(course, submission.assignment, submission.student)
             content = submission.notebook.read_bytes() if submission.notebook else submission.problem.encode()
-            key = digest(content, task.place.source.read_bytes(), repr(rules).encode(), decides)
-            if _stored(task.place.marks) != key:
-                tasks.append(replace(task, key=key))
+            parts = repr(rules).encode(), decides[place.slug].encode()
+            key = digest(content, place.source.read_bytes(), *parts)
+            if _stored(place.marks) != key:
+                task = Task(
+                    assignments[place.slug],
+                    place.student,
+                    handed_in=submission.notebook,
+                    problem=submission.problem,
+                    source=place.source,
+                    released=place.release,
+                    autograded=place.autograded,
+                    marks=place.marks,
+                    seed=rules.seed,
+                    limits=rules.limits,
+                    key=key,
+                    scratch=scratch / str(number),
+                )
+                tasks.append(task)
         failed = list(_run(tasks, lanes))
         publish(course, list(assignments.values()), taken.submissions)
         return Graded(len(taken.submissions), len(tasks), tuple(failed), tuple(taken.unclear))
@@ -121,7 +165,7 @@ def _run(tasks: Sequence[Task], lanes: int) -> Iterator[str]:
                 task = waiting.pop()
                 process = context.Process(target=_in_lane, args=("mark", task), daemon=True)
                 process.start()
-                running[process.sentinel] = process, task, time.monotonic() + task.rules.limits.seconds + SECONDS_TO_SPARE
+                running[process.sentinel] = process, task, time.monotonic() + task.limits.seconds + SECONDS_TO_SPARE
             late = [sentinel for sentinel, (*_, end) in running.items() if time.monotonic() > end]
             for sentinel in wait(list(running), timeout=1) or late:
                 process, task, _ = running.pop(sentinel)
@@ -136,7 +180,7 @@ def _run(tasks: Sequence[Task], lanes: int) -> Iterator[str]:
                     last = context.Process(target=_in_lane, args=("give_up", task), daemon=True)
                     last.start()
                     last.join()
-                    yield f"{task.submission.student}, {task.submission.assignment}: its process ended with {process.exitcode}"
+                    yield f"{task.student}, {task.assignment.slug}: its process ended with {process.exitcode}"
     finally:
         progress.close()
         for process, *_ in running.values():
@@ -144,20 +188,20 @@ def _run(tasks: Sequence[Task], lanes: int) -> Iterator[str]:
 
 
 def _processes(assignments: Sequence[Assignment]) -> BaseContext:
-    """Processes forked from one that has imported, once, what marking needs and the chapters that the assignments are about."""
-    there = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in there else "spawn")  # Windows releases, too
-    chapters = [f"vaecourse.{assignment.slug.partition('_')[2]}" for assignment in assignments]
-    slow = ["sklearn.datasets", "torch.fx.experimental.symbolic_shapes"]  # imported by data, and by torch.distributions
-    context.set_forkserver_preload([*slow, *sorted(set(chapters)), "vaecourse.grading.lane"])
-    return context
+    """Processes forked from one that has imported what marking needs; the lane last, which then holds all of it still."""
+    return build.processes(assignments, __name__, LANE)
 
 
-def _in_lane(function: str, *given) -> None:
+def _in_lane(function: str, task: Task) -> None:
     """Call a function of `lane`, in its own process: imported here, it leaves the one that waits small."""
-    from vaecourse.grading import lane
+    from vaecourse.grading.marking import lane
 
-    getattr(lane, function)(*given)
+    getattr(lane, function)(task)
+
+
+def _text(path: Path) -> str:
+    """What a file holds, "" where there is none."""
+    return path.read_text("utf-8") if path.exists() else ""
 
 
 def _stored(marks: Path) -> str:
