@@ -44,6 +44,11 @@ def test_a_relative_import_needs_the_name_of_its_module(package):
         provenance.imports("from . import bottom")
 
 
+@pytest.mark.parametrize("module", ["vaecourse", "vaecourse.bottom", "vaecourse.folder", "vaecourse.folder.leaf"])
+def test_a_module_is_named_by_its_file(package, module):
+    assert provenance.name(provenance.path(module)) == module
+
+
 def test_closure_follows_imports_and_packages_to_the_end(package):
     assert provenance.closure({"vaecourse.top"}) == {"vaecourse.top", "vaecourse.middle", "vaecourse.bottom"}
     assert provenance.closure({"vaecourse.folder.leaf"}) == {

@@ -33,15 +33,16 @@ def sources(assignments: Sequence[Assignment]) -> Iterator[tuple[Assignment, Not
     places = {assignment.slug: _place(assignment) for assignment in assignments}
     stale = []
     for assignment in assignments:
-        if places[assignment.slug].exists():
-            yield assignment, nbformat.read(places[assignment.slug], 4), False
-        else:
+        source = _kept(places[assignment.slug])
+        if source is None:
             stale.append(assignment)
+        else:
+            yield assignment, source, False
     for assignment, source in _built(stale):
         write(places[assignment.slug], forms.dumps(source))
         for other in BUILT.glob(f"{assignment.slug}.*.ipynb"):
             if other != places[assignment.slug]:
-                other.unlink()
+                other.unlink(missing_ok=True)
         yield assignment, source, True
 
 
@@ -75,6 +76,13 @@ def imported(cells: Iterable[str]) -> set[str]:
 
 def _place(assignment: Assignment) -> Path:
     return BUILT / f"{assignment.slug}.{made_of(assignment)[:16]}.ipynb"
+
+
+def _kept(place: Path) -> NotebookNode | None:
+    try:
+        return nbformat.read(place, 4)
+    except FileNotFoundError:
+        return None
 
 
 def _built(assignments: Sequence[Assignment]) -> Iterator[tuple[Assignment, NotebookNode]]:
