@@ -46,6 +46,7 @@ def linear_models(oblong) -> dict[bool, Autoencoder]:
 
 @pytest.mark.equation("eq-autoencoders-linear", oracle="closed form: the eigenvectors of the covariance")
 @pytest.mark.parametrize("shared", [False, True], ids=["free weights", "shared weights"])
+@pytest.mark.slow
 def test_a_linear_code_ends_in_the_subspace_of_pca_with_its_error(linear_models, oblong, shared):
     model, basis = linear_models[shared], pca.eigen(oblong, 2)
     assert principal_angles(autoencoders.decoder_basis(model), basis.components).max() < 1e-3
@@ -89,6 +90,7 @@ def test_any_change_of_basis_between_encoder_and_decoder_leaves_the_error_as_it_
 
 
 @pytest.mark.equation("eq-autoencoders-uncentered", oracle="another library: numpy's singular values")
+@pytest.mark.slow
 def test_without_biases_and_centering_the_subspace_is_another_one(oblong):
     model = autoencoders.linear(6, 2, shared=True, seed=1).double()
     model.encoder.bias.requires_grad_(False).zero_()
@@ -131,6 +133,7 @@ def test_with_an_affine_decoder_not_even_the_best_code_of_each_point_beats_pca(s
     assert pca.eigen(x, latents).error(x).mean().item() == pytest.approx(least, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_bent_encoder_before_a_linear_decoder_does_not_beat_pca_and_a_bent_decoder_does():
     t = torch.linspace(-1, 1, 60, dtype=torch.float64)[:, None]
     x = torch.cat([t, t**2], 1)
@@ -243,6 +246,7 @@ def _names(parameters: dict) -> list[str]:
     [(autoencoders.deep(64, 3, hidden=(32,)), 3), (autoencoders.convolutional((1, 8, 8), 3, width=8), 3)],
     ids=["deep", "convolutional"],
 )
+@pytest.mark.slow
 def test_a_network_that_bends_beats_pca_at_the_same_width(model, latents):
     digits = datasets.load("digits").train[:400]
     adam = partial(torch.optim.Adam, lr=5e-3)
@@ -263,6 +267,7 @@ def creature_models() -> dict[int, tuple[Autoencoder, Tensor, Tensor]]:
     return models
 
 
+@pytest.mark.slow
 def test_one_dimension_tells_alive_from_not_and_mixes_up_what_flies_and_two_tell_both(creature_models):
     def accuracy(latents, answers):
         model, x, labels = creature_models[latents]

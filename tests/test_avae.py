@@ -199,6 +199,7 @@ def test_minus_the_best_logit_is_the_log_ratio_and_its_mean_over_generated_image
 
 
 @pytest.mark.equation("eq-avae-log-ratio", oracle="closed form of the ratio of two Gaussians")
+@pytest.mark.slow
 def test_a_critic_trained_between_two_gaussians_learns_their_log_ratio_and_one_hardly_trained_is_biased():
     real, fake = (quantiles(law, 4000).float()[:, None] for law in (DATA, FAKE))
     with initial_weights(0):
@@ -632,6 +633,7 @@ def test_a_wave_has_its_energy_at_its_own_frequency():
 # What the encoder cannot say
 
 
+@pytest.mark.slow
 def test_in_a_world_of_structure_and_noise_avae_draws_the_noise_that_the_vae_averages_away():
     """x = (2 s, .3 n): one latent says s; n is noise to the decoder, and z_a to the generator."""
     noise = torch.randn(4000, 2, generator=generator(1))

@@ -133,6 +133,7 @@ def test_beta_is_minus_the_slope_of_distortion_over_rate_which_fall_and_rise_wit
 
 @pytest.mark.equation("eq-beta_vae-objective", oracle="closed form of the best linear model")
 @pytest.mark.parametrize("beta", [1.0, 3.0, 25.0])
+@pytest.mark.slow
 def test_a_beta_vae_trains_to_the_best_rate_and_distortion(beta):
     parts = trained(linear(BetaVAE, beta=beta))
     rate, distortion = beta_vae.gaussian_rate_distortion(VARIANCES, C, beta, latents=3)
@@ -167,6 +168,7 @@ def level_of(rate: float) -> float:
 
 @pytest.mark.equation("eq-beta_vae-constraint", oracle="closed form of the best linear model")
 @pytest.mark.parametrize("delta, start", [(0.6, 1.0), (2.5, 40.0)])
+@pytest.mark.slow
 def test_under_a_limit_the_rate_settles_on_it_and_the_multiplier_on_its_price(delta, start):
     model = linear(ConstrainedVAE, delta=delta, eta=0.02, start=start)
     assert model.beta.item() == pytest.approx(start)
@@ -227,6 +229,7 @@ def test_the_capacity_rises_linearly_and_stays():
 
 
 @pytest.mark.equation("eq-beta_vae-capacity", oracle="closed form of the best linear model")
+@pytest.mark.slow
 def test_the_rate_follows_the_capacity_where_gamma_is_above_its_price_and_stops_where_it_is_below():
     price = level_of(1.5)
     filled = trained(linear(CapacityVAE, capacity=1.5, steps=500, gamma=3 * price))
@@ -407,6 +410,7 @@ SHARED = ("limit", "capacity", "correlation")  # what depends on the whole batch
 
 
 @pytest.mark.equation("eq-beta_vae-multiplier", oracle="known case: one process with the whole batch")
+@pytest.mark.slow
 def test_multiplier_capacity_and_total_correlation_are_those_of_the_whole_batch_in_two_processes(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, __file__, str(tmp_path)], capture_output=True, text=True, timeout=240)

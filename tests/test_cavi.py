@@ -275,6 +275,7 @@ def test_the_tilted_gaussians_variance_is_found_as_one_minus_rho_squared():
 @pytest.mark.equation("eq-cavi-gaussian-variance", oracle="closed form")
 @settings(deadline=None, max_examples=30)
 @given(dim=st.integers(1, 6), seed=st.integers(0, 10**6))
+@pytest.mark.slow
 def test_mean_field_finds_a_gaussians_mean_and_the_inverse_diagonal_of_its_precision(dim, seed):
     precision, mean = np.linalg.inv(covariance(dim, seed)), draw(dim, seed=seed + 1)
     model = GaussianTarget(mean, torch.from_numpy(precision))
@@ -415,6 +416,7 @@ def unknown() -> MeanAndPrecision:
 
 @pytest.mark.equation("eq-cavi-normal-gamma-posterior", oracle="quadrature")
 @pytest.mark.equation("eq-cavi-normal-gamma-evidence", oracle="quadrature")
+@pytest.mark.slow
 def test_the_exact_posterior_and_evidence_are_those_of_bayes_rule(unknown, grid):
     assert unknown.evidence.item() == pytest.approx(grid.evidence, abs=1e-6)
     log_p = unknown.posterior.log_prob(torch.from_numpy(grid.mu), torch.from_numpy(grid.tau)).numpy()
@@ -619,6 +621,7 @@ def log_prior(parts: dict[str, np.ndarray], prior, alpha_0: float) -> np.ndarray
 
 @pytest.mark.equation("eq-cavi-mixture-elbo", oracle="simulation: draws of scipy's distributions")
 @pytest.mark.parametrize("prior", [wishart_prior, gamma_prior])
+@pytest.mark.slow
 def test_the_elbo_of_any_q_is_the_expected_log_joint_minus_the_expected_log_q(prior):
     dim, k, count = 2, 3, 10_000
     x = blobs(20, dim)
@@ -680,6 +683,7 @@ def test_a_mixtures_elbo_stays_below_its_evidence_by_enumeration_of_assignments(
     offset=st.sampled_from([0.0, 1e4]),
     seed=st.integers(0, 10**6),
 )
+@pytest.mark.slow
 def test_the_elbo_of_a_mixture_never_falls_whatever_data_prior_and_start(n, dim, k, full, alpha_0, scale, offset, seed):
     x = offset + scale * blobs(n, dim, seed=seed)
     prior = wishart_prior(dim) if full else gamma_prior(dim)
@@ -1001,6 +1005,7 @@ def test_step_sizes_fall_as_a_power_whose_sum_diverges_and_whose_squares_do_not(
     assert sum(cavi.step_size(t, tau=1.0, kappa=0.6) for t in range(1, 2001)) > 40
 
 
+@pytest.mark.slow
 def test_minibatches_come_near_the_optimum_of_whole_sweeps():
     model = GaussianMixture(blobs(3000, 2, centers=3, distance=8, seed=1), 3)
     start = model.start(generator(1))

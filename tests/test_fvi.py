@@ -447,6 +447,7 @@ EACH = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
 @pytest.mark.equation("eq-fvi-score", oracle="finite differences of a quadrature")
 @pytest.mark.parametrize("scale", [1.0, 0.3])
 @GENERATORS
+@pytest.mark.slow
 def test_the_score_functions_estimate_is_unbiased_for_the_gradient_of_the_bound(f, by_hand, scale):
     ours = expected_gradient(partial(fvi.score_function, f, log_scale=log(scale)), *AT)
     tolerance = 2e-3 if f is fvi.total_variation else 2e-5  # its integrand jumps
@@ -456,6 +457,7 @@ def test_the_score_functions_estimate_is_unbiased_for_the_gradient_of_the_bound(
 @pytest.mark.equation("eq-fvi-reparameterized", oracle="finite differences of a quadrature")
 @pytest.mark.parametrize("scale", [1.0, 0.3])
 @GENERATORS
+@pytest.mark.slow
 def test_the_reparameterized_estimate_is_unbiased_for_the_gradient_of_the_bound(f, by_hand, scale):
     ours = expected_gradient(partial(fvi.reparameterized, f, log_scale=log(scale)), *AT)
     tolerance = 2e-3 if f is fvi.total_variation else 2e-5  # its integrand jumps
@@ -881,6 +883,7 @@ def fit(estimator, draws: int = 100, steps: int = 1500, device: str = "cpu") -> 
     ],
     ids=["KL", "Renyi .5", "Hellinger", "Renyi 2"],
 )
+@pytest.mark.slow
 def test_mean_field_trained_by_draws_finds_the_variance_that_the_formula_gives(estimator, alpha):
     q = fit(estimator)
     assert torch.allclose((2 * q.log_sigma).exp(), torch.tensor(fvi.mean_field_variance(alpha, 0.9)), rtol=0.2)

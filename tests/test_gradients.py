@@ -616,6 +616,7 @@ def sgd(lr: float):
 
 
 @pytest.mark.parametrize("name", [*BY_SCORE, *BY_PATH])
+@pytest.mark.slow
 def test_ascent_finds_the_posterior(name):
     x = double(1.2, -0.7, 0.4)
     model = BlackBoxVI(

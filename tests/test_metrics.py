@@ -372,6 +372,7 @@ def classifier(digits) -> Classifier:
     return Classifier.fit(digits.train, digits.train_labels, digits.shape, steps=600, device="cpu")
 
 
+@pytest.mark.slow
 def test_the_classifier_tells_digits_apart_and_gives_bounded_features(digits, classifier):
     assert classifier.accuracy(digits.test, digits.test_labels) > 0.95
     assert classifier.accuracy(digits.test, digits.test_labels) == pytest.approx(
@@ -552,6 +553,7 @@ def test_the_weights_of_annealed_chains_have_the_evidence_as_their_mean_at_any_n
 
 
 @pytest.mark.equation("eq-metrics-ais", oracle="closed form of a linear model's evidence")
+@pytest.mark.slow
 def test_more_temperatures_bring_the_weights_together_and_the_estimate_to_the_evidence():
     model = Linear()
     _, x = model.simulate(30, seed=5)
@@ -600,6 +602,7 @@ def test_a_short_annealing_underestimates_on_average_and_hardly_ever_overestimat
 
 
 @pytest.mark.equation("eq-metrics-ais-error", oracle="simulation: the spread of repeated runs")
+@pytest.mark.slow
 def test_the_error_bar_is_the_spread_of_repeated_runs():
     model = Linear()
     _, x = model.simulate(1, seed=7)
@@ -625,6 +628,7 @@ def test_one_chain_has_a_value_and_no_error_bar():
     assert found.value.isfinite().all() and found.error.isnan().all() and found.ess.item() == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_chains_that_all_start_in_one_of_two_modes_miss_half_of_the_evidence_and_their_error_bar_does_not_say_so():
     world, settings_ = Square(16.0), {"chains": 64, "temperatures": 60}
     narrow = metrics.ais(world.log_joint, normals(1, 1, 4.0, 0.15), **settings_, generator=generator(1))
@@ -634,6 +638,7 @@ def test_chains_that_all_start_in_one_of_two_modes_miss_half_of_the_evidence_and
 
 
 @pytest.mark.equation("eq-metrics-bdmc", oracle="closed form of a linear model's evidence")
+@pytest.mark.slow
 def test_annealing_there_and_back_holds_the_evidence_between_its_two_estimates():
     model, gaps = Linear(latents=3, c=0.05), []
     z, x = model.simulate(200, seed=5)
@@ -650,6 +655,7 @@ def test_annealing_there_and_back_holds_the_evidence_between_its_two_estimates()
 
 @pytest.mark.equation("eq-metrics-bdmc", oracle="closed form of a linear model's evidence and posterior")
 @pytest.mark.parametrize("temperatures", [1, 3, 10])
+@pytest.mark.slow
 def test_weights_of_chains_from_the_posterior_back_have_one_over_the_evidence_as_their_mean(temperatures):
     model = Linear(c=1.0)
     _, x = model.simulate(1, seed=5)
@@ -671,6 +677,7 @@ def test_inverse_temperatures_rise_from_0_to_1_with_small_steps_at_both_ends(tem
     assert np.allclose(betas, 1 - betas[::-1])
 
 
+@pytest.mark.slow
 def test_the_evidence_of_many_images_comes_in_batches_bounded_by_the_codes_decoded_at_once():
     model, most = Linear(), []
 
@@ -706,6 +713,7 @@ def test_parameters_of_a_model_get_no_gradient_from_its_evidence():
     assert weight.grad is None and not found.value.requires_grad
 
 
+@pytest.mark.slow
 def test_annealing_refuses_a_start_a_joint_or_numbers_that_cannot_be(no_shape_checks):
     world, start = Square(1.0), normals(3, 2)
     with pytest.raises(ValueError, match=r"start must be a Normal over \(batch, latents\), one a data point; got \(2,\)"):

@@ -129,6 +129,7 @@ def test_the_loss_is_the_cross_entropy_of_telling_codes_apart():
 
 
 @pytest.mark.equation("eq-priors-ratio", oracle="quadrature")
+@pytest.mark.slow
 def test_no_other_logit_has_a_smaller_loss_than_the_log_ratio():
     def loss(logit):
         return integral(lambda z: np.exp(log_q(z)) * np.logaddexp(0, -logit(z)) + stats.norm.pdf(z) * np.logaddexp(0, logit(z)))
@@ -139,6 +140,7 @@ def test_no_other_logit_has_a_smaller_loss_than_the_log_ratio():
 
 
 @pytest.mark.equation("eq-priors-ratio", oracle="closed form of the ratio")
+@pytest.mark.slow
 def test_a_trained_classifier_finds_the_ratio_where_codes_are():
     vae = VAE(Four(), Echo(), pixels=1, latents=1)
     prior = priors.contrastive_prior(vae, hidden=(32, 32)).double()

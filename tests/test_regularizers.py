@@ -88,6 +88,7 @@ def test_the_geometric_mean_is_the_normalized_product_of_powers(pair, alpha):
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("alpha", INSIDE)
 @pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.slow
 def test_the_divergence_and_its_dual_are_their_integrals(pair, alpha, swapped):
     p, q = normal(*pair[:2]), normal(*pair[2:])
     line = OnALine(*pair, 1 - alpha if swapped else alpha)
@@ -286,6 +287,7 @@ def test_nothing_is_added_to_the_loss_but_the_elbo_of_the_posterior_as_it_is(ima
     assert loss["loss"].item() == pytest.approx((-p.log_prob(images) + q.kl_to_standard()).mean().item())
 
 
+@pytest.mark.slow
 def test_it_keeps_latents_alive_where_a_vae_lets_them_collapse():
     """Images without anything to tell: pixels are fair coins, and the best code is none."""
     coins = torch.full((400, 6), 0.5)

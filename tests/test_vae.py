@@ -92,6 +92,7 @@ def test_evidence_is_the_elbo_and_the_kl_from_q_to_the_posterior_together(mu, si
 @pytest.mark.equation("eq-vae-jensen", oracle="quadrature")
 @settings(deadline=None, max_examples=25)
 @given(mu=st.floats(-3, 3), log_sigma=st.floats(-3, 1), x=st.floats(-3, 6))
+@pytest.mark.slow
 def test_the_elbo_of_any_q_is_below_the_evidence(mu, log_sigma, x):
     world = World(x, mu, np.exp(log_sigma))
     elbo = square(mu, np.exp(log_sigma)).elbo_a(double([x]), 2000, generator()).item()
@@ -292,6 +293,7 @@ def test_the_variance_that_maximizes_the_elbo_is_the_mean_squared_error_a_pixel(
 
 
 @pytest.mark.parametrize("log_sigma", ["fixed", "shared", "learned"])
+@pytest.mark.slow
 def test_each_gaussian_decoder_trains_and_a_shared_variance_finds_the_noise(log_sigma):
     noise = 0.1
     z = torch.randn(400, 1, generator=generator(1))
@@ -414,6 +416,7 @@ def test_the_importance_weighted_bound_rises_with_k_from_the_elbo_to_the_evidenc
 @pytest.mark.equation("eq-vae-iwae-order", oracle="quadrature")
 @settings(deadline=None, max_examples=25)
 @given(mu=st.floats(-2, 2), sigma=st.floats(0.3, 1.5), x=st.floats(-1, 4))
+@pytest.mark.slow
 def test_two_draws_bound_the_evidence_more_closely_than_one(mu, sigma, x):
     world = World(x, mu, sigma)
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
@@ -616,6 +619,7 @@ def test_results_have_one_number_an_image_whatever_the_draws(digits):
     assert model.decode(torch.zeros(3, 4, 2, dtype=torch.float64)).mean.shape == (3, 4, 6)
 
 
+@pytest.mark.slow
 def test_a_reconstruction_averaged_over_pixels_beside_a_summed_rate_collapses_the_code():
     x = (torch.rand(300, 1, generator=generator(1)) < 0.5).float().expand(300, 8)
 

@@ -195,6 +195,7 @@ def test_the_inverse_finds_the_noise_that_made_a_point(seed, pixels, latents):
 
 
 @pytest.mark.equation("eq-vaebm-eps-potential", oracle="quadrature in x and z")
+@pytest.mark.slow
 def test_chains_in_the_noise_and_in_data_space_both_find_the_joint_density(world):
     model = bent()
     mean, square = (world.mean(MOMENTS[name]) for name in ("x", "xx"))
@@ -211,6 +212,7 @@ def test_chains_in_the_noise_and_in_data_space_both_find_the_joint_density(world
 
 
 @pytest.mark.equation("eq-vaebm-eps-potential", oracle="closed form of a Gaussian")
+@pytest.mark.slow
 def test_the_data_space_energy_used_for_the_noise_shifts_its_mean_by_half_a_deviation():
     """log sigma(z) = z / 2 + const. and no energy: eps_z is N(0, 1), and log sigma taken once too often makes it N(-.5, 1)."""
     model = bent(0.0, 0.0)
@@ -238,6 +240,7 @@ def stationary_variance(move, steps: int) -> float:
 
 
 @pytest.mark.equation("eq-vaebm-eps-potential", oracle="closed form of the recursion's variance")
+@pytest.mark.slow
 def test_langevin_has_variance_one_only_with_half_the_step_and_the_root_of_it_and_an_energy_for_each_chain():
     model, h = EBM(energy_mlp(1, (4,)).double(), 1, Chains(8, 1, 0.0).double()).eval(), 0.1
 
@@ -327,6 +330,7 @@ def test_the_loss_is_the_gap_and_the_two_penalties():
 
 @pytest.mark.equation("eq-vaebm-ebm", oracle="closed form for Gaussians")
 @pytest.mark.equation("eq-vaebm-phases", oracle="closed form for Gaussians")
+@pytest.mark.slow
 def test_training_finds_the_energy_that_turns_one_gaussian_into_another():
     """N(0, 2^2) exp(-a x^2 - b x) is N(m, v) for 1/v = 1/4 + 2a and m = -b v: here a = 3/8 and b = -1 for N(1, 1)."""
     x = stats.norm(1, 1).ppf((np.arange(2000) + 0.5) / 2000)
@@ -495,6 +499,7 @@ def test_a_stopped_training_with_its_chains_goes_on_to_the_bit(tmp_path):
     assert all(torch.equal(value, stopped.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_the_energy_and_the_chains_of_one(tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*launcher, __file__, str(tmp_path)], capture_output=True, text=True, timeout=240)

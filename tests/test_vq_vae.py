@@ -565,6 +565,7 @@ def test_revival_finds_all_clusters_where_a_far_codebook_finds_one(clusters):
     assert used[0] <= 0.25 and used[1] > 0.8 and errors[1] < errors[0] / 5
 
 
+@pytest.mark.slow
 def test_a_code_learned_by_gradient_or_averages_lowers_distortion_and_quantization():
     x = torch.rand(64, 16, generator=generator())
     for by_gradient in (True, False):
@@ -627,6 +628,7 @@ def two_or_one(batch_size: int) -> tuple[list[float], dict[str, Tensor]]:
 
 
 @pytest.mark.equation("eq-vq_vae-ema", oracle="known case: one process with the whole batch")
+@pytest.mark.slow
 def test_counts_sums_and_revivals_are_those_of_the_whole_batch_in_two_processes(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, __file__, str(tmp_path)], capture_output=True, text=True, timeout=240)

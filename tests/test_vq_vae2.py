@@ -143,6 +143,7 @@ def test_a_score_is_over_all_images_however_they_are_split(batch):
         assert level.usage == len(code.unique()) / codes
 
 
+@pytest.mark.slow
 def test_both_codebooks_learn_and_the_images_are_told_better():
     model, x = conv_vq_vae2((1, 8, 8), (16, 16), 4, halvings=1, width=8, log_sigma=-1.0), uniform(40, 64).float()
     before, books = evaluate(model, x), [model.top.vectors.clone(), model.bottom.vectors.clone()]
@@ -389,6 +390,7 @@ def test_a_uniform_prior_pays_log2_of_the_codes_and_any_other_the_entropy_and_it
     assert paid == pytest.approx((stats.entropy(p, base=2) + stats.entropy(p, np.exp(log_q), base=2)) / 3, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_prior_learns_a_markov_chain_down_to_its_entropy():
     P = np.full((4, 4), 0.05) + 0.8 * np.eye(4)[[1, 2, 3, 0]]
     noise, rows = np.random.RandomState(0), np.zeros((3000, 8), int)
@@ -405,6 +407,7 @@ def test_a_prior_learns_a_markov_chain_down_to_its_entropy():
     assert exact - 0.03 < model.loss(code[2500:])["bits"].item() < exact + 0.05
 
 
+@pytest.mark.slow
 def test_a_bottom_that_the_top_decides_costs_nothing_given_the_top_and_its_entropy_without():
     top = torch.randint(4, (2000, 2), generator=generator())
     bottom = torch.stack([top[:, 1], top[:, 0], (top[:, 0] + top[:, 1]) % 4], 1)

@@ -40,6 +40,7 @@ def plane() -> tuple[torch.Tensor, float]:
 
 
 @pytest.mark.parametrize("density", DENSITIES, ids=str)
+@pytest.mark.slow
 def test_a_density_integrates_to_one_and_its_samples_have_its_entropy(density):
     points, area = plane()
     log_p = torch.cat([density.log_prob(part) for part in points.split(50_000)])
@@ -404,6 +405,7 @@ def test_two_neighbors_make_it_two_nn_by_scikit_learns_neighbors():
     assert intrinsic_dimension(x, neighbors=5) == pytest.approx(mle, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_textures_are_of_high_dimension_and_sprites_of_low():
     u = torch.rand(4, 2000, generator=seeded())
     heart = torch.full((2000,), 2)

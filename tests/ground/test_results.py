@@ -126,6 +126,7 @@ def test_a_table_is_markdown():
     assert Table(["a", "b"], [[1, "x"]])._repr_markdown_() == "| a | b |\n| --- | --- |\n| 1 | x |"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", results.names())
 def test_the_stored_small_case_still_gives_its_numbers(name, monkeypatch):
     """On a device of the kind it was stored on. Processors round otherwise, training amplifies it: three digits must agree."""

@@ -153,6 +153,7 @@ def test_a_mis_scaled_step_or_noise_gives_a_wrong_variance(move, published, exac
 
 
 @pytest.mark.parametrize("chains", [1, 65])
+@pytest.mark.slow
 def test_energies_averaged_over_chains_heat_them_up_by_their_number(chains):
     h, z, again = 0.1, noise(chains, 1, seed=6) * sqrt(chains), generator(7)
 
@@ -215,6 +216,7 @@ def test_chains_reach_the_density_from_far_off(transition, step):
 
 
 @pytest.mark.parametrize("transition, step", [(mala_step, 0.15), (partial(hmc_step, leaps=6), 0.25), (metropolis_step, 0.5)])
+@pytest.mark.slow
 def test_a_tilted_gaussian_has_its_variances_and_its_correlation(transition, step):
     chains = 10_000
     z = walk(transition, tilted, torch.zeros(chains, 2, dtype=torch.float64), step, 150, generator(5)).numpy()
@@ -405,6 +407,7 @@ def test_the_step_is_tuned_by_the_sum_of_misses():
 
 @pytest.mark.parametrize("start", [1e-3, 30.0])
 @pytest.mark.parametrize("run, target", [(mala, 0.574), (hmc, 0.8), (metropolis, 0.234), (mala, 0.9)])
+@pytest.mark.slow
 def test_the_warm_up_finds_a_step_of_the_target_acceptance(run, target, start):
     scales = torch.linspace(0.5, 2, 10, dtype=torch.float64)  # of one scale alone, trajectories would resonate
     _, trace = run(lambda z: standard(z / scales), noise(20, 10) * scales, start, 150, generator(2), warmup=300, target=target)
@@ -525,6 +528,7 @@ def test_the_effective_sample_size_is_geyers_sum_written_out():
     assert effective_sample_size(torch.from_numpy(x)).item() == pytest.approx(n * chains / tau, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_langevins_effective_sample_size_is_that_of_the_autoregression_that_it_is_on_a_gaussian():
     h = 0.5  # z' = (1 - h/2) z + noise
     _, trace = langevin(standard, noise(8, 2), h, 5000, generator(3), warmup=50)

@@ -461,6 +461,7 @@ training.fit(Toy(), DATA, checkpoint={file!r}, **settings)
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 @pytest.mark.parametrize("name", ["adam", "momentum"])
+@pytest.mark.slow
 def test_a_process_killed_and_resumed_by_another_equals_an_uninterrupted_run_to_the_bit(name, tmp_path):
     file = tmp_path / "run"
     code = KILLED.format(folders=[str(Path(__file__).parent), str(ROOT / "tests")], file=str(file), name=name)
