@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from helpers import ROOT, load
-from vaecourse.grading import authoring
+from vaecourse.grading.authoring import assignment
 
 new_chapter = load(ROOT / "notebooks" / "source" / "new_chapter.py")
 build_labs = load(ROOT / "notebooks" / "source" / "build_labs.py")
@@ -43,7 +43,7 @@ def test_a_new_chapter_gets_a_stub_of_each_face_and_each_says_that_it_is_one(clo
 
 def test_the_stubs_are_what_the_builders_read(clone):
     new_chapter.begin(NAME)
-    assert authoring.read(clone / "notebooks/source/assignments" / NAME).title == "Exercises: Flow matching"
+    assert assignment.read(clone / "notebooks/source/assignments" / NAME).title == "Exercises: Flow matching"
     lab = build_labs.convert(clone / "notebooks/source/labs" / f"{NAME}.md")
     assert lab.cells[0].source.startswith("# Lab 16. Flow matching\n")
     assert "from vaecourse import figures, flow_matching" in next(cell.source for cell in lab.cells if cell.cell_type == "code")
