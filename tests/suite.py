@@ -39,7 +39,7 @@ LEDGER = [  # the first that fits
 SUITE = 60 * (10 + 2 * CHAPTERS)
 """What all may take on two cores, in seconds: 40 minutes with fifteen chapters."""
 
-SLOW = {"chromium", "book", "needs_sandbox", "ran"}
+SLOW = {"chromium", "book", "needs_sandbox", "ran", "pair"}
 """Fixtures that make a test slow: `make quick` leaves it out."""
 
 LINES = 10

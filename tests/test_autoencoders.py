@@ -54,6 +54,7 @@ def test_a_linear_code_ends_in_the_subspace_of_pca_with_its_error(linear_models,
 
 
 @pytest.mark.equation("eq-autoencoders-shared", oracle="closed form: the definition of orthonormal")
+@pytest.mark.slow
 def test_free_weights_give_no_orthogonal_basis_and_correlated_codes_and_shared_ones_an_orthonormal_basis(linear_models, oblong):
     free, shared = (autoencoders.decoder_basis(linear_models[key]) for key in (False, True))
     cosine = nn.functional.cosine_similarity(free[:, 0], free[:, 1], dim=0)
@@ -325,6 +326,7 @@ def test_a_code_that_jumps_has_no_clash_and_says_so():
 
 @pytest.mark.equation("eq-autoencoders-hole", oracle="numeric search along a fine walk between two codes")
 @pytest.mark.parametrize("latents", [1, 2])
+@pytest.mark.slow
 def test_on_every_way_from_one_kind_to_another_a_decoder_passes_half_their_gap_from_all_data(creature_models, latents):
     model, x, labels = creature_models[latents]
     alive, rest = x[labels < 2], x[labels >= 2]

@@ -422,6 +422,7 @@ def test_singular_vectors_are_kept_in_checkpoints_and_weights_are_not_kept_twice
     assert len(list(energy.parameters())) == 6
 
 
+@pytest.mark.slow
 def test_the_spectral_penalty_keeps_the_layers_small():
     x = torch.randn(200, 2, generator=generator(1)) * 0.3
     norms = []

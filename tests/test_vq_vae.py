@@ -555,6 +555,7 @@ class OnPlane(nn.Module):
         self.codebook.after_step(generator)
 
 
+@pytest.mark.slow
 def test_revival_finds_all_clusters_where_a_far_codebook_finds_one(clusters):
     far = 5 + torch.rand(16, 2, generator=generator())
     stuck, revived = (OnPlane(EMACodebook(far, revive_below=below)) for below in (0.0, 0.5))
@@ -577,6 +578,7 @@ def test_a_code_learned_by_gradient_or_averages_lowers_distortion_and_quantizati
         assert np.allclose(history["loss"], history["distortion"] + history["quantization"])
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_bit_with_counts_and_sums(tmp_path):
     def build():
         return conv_vq_vae((1, 4, 4), 16, 4, width=4, log_sigma=-1.0, revive_below=0.5)

@@ -79,6 +79,7 @@ def project(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.slow
 def test_page_runs_again_only_when_its_code_or_its_results_change(project):
     def runs() -> int:
         assert project.build() == 0
@@ -105,6 +106,7 @@ def test_page_runs_again_only_when_its_code_or_its_results_change(project):
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.slow
 def test_a_line_is_said_for_each_page_and_one_that_fails_breaks_the_build_and_alone_runs_again(project, capfd):
     project.page("07_page", "import os; assert os.environ['OMP_NUM_THREADS'] == os.environ['VAECOURSE_PAGE'] == '1'")
     project.page("08_page", "1 / 0")

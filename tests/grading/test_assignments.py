@@ -17,6 +17,8 @@ from traitlets.config import Config
 from vaecourse.grading.authoring import forms, trials
 from vaecourse.grading.authoring.assignment import REGION
 
+pytestmark = pytest.mark.slow  # the exercises of all chapters, worked through
+
 
 @pytest.fixture(scope="module", params=forms.assignments(), ids=lambda assignment: assignment.slug)
 def assignment(request):

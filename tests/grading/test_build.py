@@ -60,6 +60,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_interrupted_in_the_midst_of_a_trial_it_ends_at_once_and_leaves_what_is_whole(built, small, tmp_path):
     endless = assignment(tmp_path / "sources", "twice").folder.rename(tmp_path / "91_endless")
     file = endless / "assignment.md"

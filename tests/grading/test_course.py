@@ -211,6 +211,7 @@ def test_the_hidden_inputs_follow_the_seed_of_the_course(needs_sandbox, course, 
     assert earned(course, "eve")[:2] == [1, 0] and earned(course, "ada")[:2] == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_release_is_one_zip_with_all_that_a_student_needs(course):
     told = subprocess.run(command("release", "--course", course), capture_output=True, text=True, check=True).stdout
     assert "exercises.zip" in told

@@ -62,6 +62,7 @@ def modules(python, unpacked):
     return set(names)
 
 
+@pytest.mark.slow
 def test_a_student_gets_the_chapters_the_checks_and_nothing_of_the_instructor(modules):
     assert {"vaecourse.pca", "vaecourse.vae", "vaecourse.explorable", "vaecourse.results"} <= modules
     of_grading = {module for module in modules if module.startswith("vaecourse.grading.")}
@@ -74,6 +75,7 @@ def test_labs_and_assignments_find_what_they_import_there(modules):
         assert provenance.closure(build.imported(cells)) <= modules, path
 
 
+@pytest.mark.slow
 def test_a_student_counts_points_by_the_command_and_is_offered_no_other(python, unpacked, small_source):
     (unpacked / f"{SLUG}.ipynb").write_text(forms.dumps(solved(small_source)), "utf-8")
     done = python("-m", "vaecourse.grading", "check", f"{SLUG}.ipynb")

@@ -75,10 +75,12 @@ def alarms_stay_rare(law, mean: float, n: int, blocks: int, sides: tuple[int, ..
 
 
 @pytest.mark.parametrize("law, mean", [(normal, 0.0), (exponential, 1.0), (mild_lognormal, exp(1 / 8)), (discrete, 0.1)])
+@pytest.mark.slow
 def test_a_right_mean_fails_at_most_once_in_10000_times_on_the_fewest_images(law, mean):
     alarms_stay_rare(law, mean, LEAST_IMAGES, blocks=600, sides=(1, 2))
 
 
+@pytest.mark.slow
 def test_a_right_mean_of_skewness_3_fails_at_most_once_in_10000_times_at_the_fewest_draws():
     alarms_stay_rare(lognormal, exp(9 / 32), LEAST_DRAWS, blocks=200, sides=(2,))
 
@@ -86,6 +88,7 @@ def test_a_right_mean_of_skewness_3_fails_at_most_once_in_10000_times_at_the_few
 VARIANCES = {normal: 1.0, exponential: 1.0, mild_lognormal: exp(0.25) * (exp(0.25) - 1), discrete: 0.09}
 
 
+@pytest.mark.slow
 def test_a_right_variance_fails_at_most_once_in_10000_times_at_the_fewest_draws():
     """Each law against each: in a batch each estimate of the one meets 25 of the other; batches are independent."""
     noise, batches = generator(), 20

@@ -127,7 +127,6 @@ def pair(tmp_path_factory) -> tuple[Path, list[dict]]:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.slow
 def test_two_processes_lose_what_one_with_the_doubled_batch_loses(pair, name):
     history, _ = train(name, BATCH)
     for report in pair[1]:

@@ -418,6 +418,7 @@ def power_cut_at(step: int):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.slow
 def test_a_run_cut_off_and_resumed_equals_an_uninterrupted_one_to_the_bit(optimizer, tmp_path, monkeypatch):
     monkeypatch.setattr(training.loop, "CHECKPOINT_SECONDS", 0.0)  # after each step
     settings = {"steps": 110, "batch_size": 8, "optimizer": optimizer}
