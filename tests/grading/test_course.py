@@ -191,6 +191,7 @@ def test_two_gradings_at_once_refuse_politely(needs_sandbox, course, handed_in):
     assert told.returncode == 1 and "being graded already" in told.stderr and "Traceback" not in told.stderr
 
 
+@pytest.mark.slow
 def test_without_the_sandbox_nothing_is_graded_and_it_says_what_to_install(course, handed_in, tmp_path):
     environment = dict(os.environ, PATH=str(tmp_path))
     told = subprocess.run(command("grade", "--course", course, handed_in), capture_output=True, text=True, env=environment)
@@ -249,6 +250,7 @@ def test_the_books_assignment_solved_earns_all_that_a_machine_gives_and_untouche
     }
 
 
+@pytest.mark.slow
 def test_formgrader_needs_a_course(tmp_path):
     told = subprocess.run(command("formgrader", "--course", tmp_path), capture_output=True, text=True)
     assert told.returncode == 1 and "is no course yet" in told.stderr

@@ -69,6 +69,7 @@ def test_a_student_gets_the_chapters_the_checks_and_nothing_of_the_instructor(mo
     assert of_grading == {f"vaecourse.grading.{name}" for name in ("__main__", "checks", "selfcheck", "statistics")}
 
 
+@pytest.mark.slow
 def test_labs_and_assignments_find_what_they_import_there(modules):
     for path in [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/assignments/*.ipynb")]:
         cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
