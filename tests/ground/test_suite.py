@@ -1,5 +1,6 @@
 """The suite's own rules: what stays in one process, what comes first, and what is said at the end."""
 
+import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,6 +64,7 @@ def test_the_longest_come_first_and_files_with_a_browser_last(ledger):
 
 def test_what_is_over_its_budget_is_said_and_the_slowest_files_of_a_long_run(ledger, monkeypatch):
     monkeypatch.setattr(suite, "LINES", 2)
+    monkeypatch.setattr(suite, "started", time.monotonic())
     took = Counter({"tests/a.py::test_a": 11, "tests/labs.py::test_b[06_fvi]": 49, "tests/labs.py::test_b[07_vae]": 30})
     suite.report_times(short := Terminal(), took)
     assert short.lines == ["over budget: see LEDGER in tests/suite.py", "tests/a.py took 11 s"]
