@@ -7,6 +7,7 @@ import http.server
 import pickle
 import re
 import threading
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from pprint import pformat
@@ -16,6 +17,7 @@ import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from playwright.sync_api import TimeoutError as NotInTime
 
 from helpers import ROOT, load
 
@@ -41,6 +43,16 @@ PAGES = pages_of(yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8")))
 CHAPTERS = [match[1] for page in PAGES if (match := re.fullmatch(r"book/(\d\d_\w+)", page))]
 
 
+def open_typeset(page, url: str) -> None:
+    """Open a page and wait for its mathematics, a minute at most: what is not set by then is for a test to find."""
+    page.goto(url, wait_until="networkidle")
+    with suppress(NotInTime):
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.math')].every(e => e.querySelector('mjx-container'))", timeout=60_000
+        )
+        page.evaluate("() => window.MathJax?.startup?.promise")
+
+
 def problems(browser, url: str, allowed: tuple[str, ...]) -> dict:
     """What is wrong with a page on a narrow screen: requests that leave it, errors, and what a reader would stumble over."""
     page = browser.new_page(viewport={"width": 390, "height": 844})
@@ -50,8 +62,7 @@ def problems(browser, url: str, allowed: tuple[str, ...]) -> dict:
     page.on("response", lambda response: response.status < 400 or errors.append(f"{response.url}: {response.status}"))
     page.on("console", lambda message: message.type != "error" or errors.append(message.text))
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(url, wait_until="networkidle")
-    page.evaluate("() => window.MathJax?.startup?.promise")
+    open_typeset(page, url)
     found = {"foreign_requests": foreign, "errors": errors, **page.evaluate(SLOPPY)}
     page.close()
     return {what: how for what, how in found.items() if how}

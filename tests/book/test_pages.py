@@ -5,7 +5,7 @@ from importlib.resources import files
 from pprint import pformat
 
 import pytest
-from test_book import PAGES
+from test_book import PAGES, open_typeset
 
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
@@ -27,8 +27,7 @@ def page(book, chromium, name):
     """The page, typeset, on a screen that can be touched."""
     context = chromium.new_context(viewport={"width": 1200, "height": 900}, has_touch=True)
     page = context.new_page()
-    page.goto((book / f"{name}.html").as_uri(), wait_until="networkidle")
-    page.evaluate("() => window.MathJax?.startup?.promise")
+    open_typeset(page, (book / f"{name}.html").as_uri())
     yield page
     context.close()
 
