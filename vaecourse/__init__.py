@@ -17,7 +17,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         *("pca", "autoencoders", "elbo", "cavi", "gradients", "fvi", "vae", "regularizers", "priors", "beta_vae"),
         *("vq_vae", "vq_vae2", "avae", "vaebm"),
     ),
-    "shows": ("explorable", "experiments", "results", "grading"),
+    "shows": ("explorable", "experiments", "results", "claims", "grading"),
 }
 """The house. Modules of the ground floor may import one another; a chapter, the ground floor and earlier chapters; what shows
 them, all of these. Nothing imports from above, and imports make no circle (`tests/ground/test_package.py`)."""

@@ -1,10 +1,12 @@
-"""`{equation-table}`: every labeled equation of the book, chapter by chapter, with what implements it and what tests it."""
+"""`{equation-table}`: page by page, every labeled equation with what tests it, and every claim with its numbers."""
 
 from collections import Counter
 from html import escape
 from itertools import groupby
 
+import claims
 import sources
+from claims import Claim
 from docutils import nodes
 from register import KINDS, Equation, equations, slug
 from sphinx.util.docutils import SphinxDirective
@@ -18,17 +20,15 @@ class EquationTable(SphinxDirective):
         return [nodes.container(classes=["equation-table"])]
 
 
-def pages(env) -> list[str]:
-    """The pages with a table; one, or in a part of the book none."""
-    return [page for page, fields in sorted(env.metadata.items()) if "equation-table" in fields]
-
-
 def fill(app, doctree, docname):
     """Put the table in its place."""
     for node in [node for node in doctree.findall(nodes.container) if "equation-table" in node["classes"]]:
         found = equations(app.env, app.env.equation_register)
-        chapters = [(page, list(part)) for page, part in groupby(found, key=lambda equation: equation.page)]
-        html = counts(app.env, chapters) + kinds(found) + "".join(chapter(app, docname, *part) for part in chapters)
+        by_page = {page: list(part) for page, part in groupby(found, key=lambda equation: equation.page)}
+        asserted = claims.of(app.env)
+        listed = [page for page in sorted(app.env.titles) if page in by_page or page in asserted]
+        chapters = [(page, by_page.get(page, []), asserted.get(page, [])) for page in listed]
+        html = counts(app, chapters) + kinds(found) + "".join(chapter(app, docname, *part) for part in chapters)
         node.replace_self(nodes.raw("", html, format="html"))
 
 
@@ -43,18 +43,26 @@ def title(env, page: str) -> str:
     return f"{number}. " * bool(number) + escape(env.titles[page].astext())
 
 
-def counts(env, chapters: list[tuple[str, list[Equation]]]) -> str:
-    """How many equations, tests and definitions each chapter has, and the book."""
+def counts(app, chapters: list[tuple[str, list[Equation], list[Claim]]]) -> str:
+    """How many equations, tests, definitions and claims each page has, its lab's claims, and the book's."""
 
-    def row(name: str, found: list[Equation]) -> str:
+    def row(name: str, found: list[Equation], asserted: int, in_lab: int) -> str:
         defined = sum(not equation.checks for equation in found)
-        return f'<tr><th scope="row">{name}</th><td>{len(found)}</td><td>{len(tests(found))}</td><td>{defined}</td></tr>'
+        cells = len(found), len(tests(found)), defined, asserted, in_lab
+        return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
-    rows = "".join(row(f'<a href="#{slug(page)}-equations">{title(env, page)}</a>', found) for page, found in chapters)
-    whole = row("the whole book", [equation for _, found in chapters for equation in found])
+    labs = {page: claims.in_lab(app.srcdir, page) for page, *_ in chapters}
+    rows = "".join(
+        row(f'<a href="#{slug(page)}-equations">{title(app.env, page)}</a>', found, len(asserted), labs[page])
+        for page, found, asserted in chapters
+    )
+    every = [equation for _, found, _ in chapters for equation in found]
+    whole = row("the whole book", every, sum(len(asserted) for *_, asserted in chapters), sum(labs.values()))
+    head = "".join(
+        f'<th scope="col">{name}</th>' for name in ("Chapter", "equations", "tests", "definitions", "claims", "in the lab")
+    )
     return (
-        '<table class="table equation-counts"><thead><tr><th scope="col">Chapter</th><th scope="col">equations</th>'
-        '<th scope="col">tests</th><th scope="col">definitions</th></tr></thead>'
+        f'<table class="table equation-counts"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody><tfoot>{whole}</tfoot></table>"
     )
 
@@ -72,14 +80,31 @@ def kinds(found: list[Equation]) -> str:
     )
 
 
-def chapter(app, docname: str, page: str, found: list[Equation]) -> str:
-    """The table of one page's equations."""
-    rows = "".join(row(app.builder, docname, equation) for equation in found)
+def chapter(app, docname: str, page: str, found: list[Equation], asserted: list[Claim]) -> str:
+    """The tables of one page: its equations, and its claims."""
+    address = app.builder.get_relative_uri(docname, page)
+    parts = [f'<section id="{slug(page)}-equations"><h2><a href="{address}">{title(app.env, page)}</a></h2>']
+    if found:
+        rows = "".join(row(app.builder, docname, equation) for equation in found)
+        parts.append(table(("Equation", "In the code", "Tested against"), rows))
+    if asserted:
+        rows = "".join(claim_row(address, page, claim) for claim in asserted)
+        parts.append(table(("Claim", "Asserted", "Numbers"), rows))
+    return "".join([*parts, "</section>"])
+
+
+def table(head: tuple[str, ...], rows: str) -> str:
+    """A table of the register."""
+    names = "".join(f'<th scope="col">{name}</th>' for name in head)
+    return f'<table class="table equations"><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def claim_row(address: str, page: str, claim: Claim) -> str:
+    """One claim."""
     return (
-        f'<section id="{slug(page)}-equations"><h2><a href="{app.builder.get_relative_uri(docname, page)}">'
-        f"{title(app.env, page)}</a></h2>"
-        '<table class="table equations"><thead><tr><th scope="col">Equation</th><th scope="col">In the code</th>'
-        f'<th scope="col">Tested against</th></tr></thead><tbody>{rows}</tbody></table></section>'
+        f'<tr id="{claims.row_anchor(page, claim)}"><th scope="row">'
+        f'<a href="{address}#{claim.anchor}">{escape(claim.sentence)}</a></th>'
+        f"<td><code>{escape(claim.code)}</code></td><td>{escape(claim.shown)}</td></tr>"
     )
 
 

@@ -155,6 +155,11 @@ def equations(env, register: Register) -> list[Equation]:
     return [equation for *_, equation in sorted(found, key=lambda item: item[:2])]
 
 
+def table_pages(env) -> list[str]:
+    """The pages with a table of all equations and claims; one, or in a part of the book none."""
+    return [page for page, fields in sorted(env.metadata.items()) if "equation-table" in fields]
+
+
 def displayed(doctree: nodes.document) -> list[nodes.math_block]:
     """The displayed equations of a page as it was read."""
     return list(doctree.findall(nodes.math_block))

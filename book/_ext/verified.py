@@ -9,6 +9,7 @@ from hashlib import sha256
 from html import escape
 from pathlib import Path
 
+import claims
 import equation_table
 import register
 import sources
@@ -24,9 +25,11 @@ def pages_to_write_again(app, env) -> list[str]:
     """The pages whose equations, or the sources of these, are no longer those that were last written."""
     found, before = defaultdict(list), getattr(env, "equation_signatures", {})
     for equation in register.equations(env, env.equation_register):
-        for page in {equation.page, *equation_table.pages(env)}:
+        for page in {equation.page, *register.table_pages(env)}:
             found[page].append(equation)
     env.equation_signatures = {page: signature(app.srcdir, equations) for page, equations in found.items()}
+    for page in register.table_pages(env):
+        env.equation_signatures[page] += repr(claims.of(env))
     return [page for page, now in env.equation_signatures.items() if before.get(page) != now]
 
 
@@ -66,8 +69,8 @@ def mark_html(app, equation: Equation) -> str:
         f"<p>In the code: {code}</p>" if code else "",
         f"<p>Verified by tests:</p><ul>{tests}</ul>" if tests else "",
         *(
-            f'<p><a href="{uri(equation.page, page)}#{equation.label}">Every equation and its test</a></p>'
-            for page in equation_table.pages(app.env)
+            f'<p><a href="{uri(equation.page, page)}#{equation.label}">Every equation and every claim</a></p>'
+            for page in register.table_pages(app.env)
         ),
     ]
     return (

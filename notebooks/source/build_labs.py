@@ -6,6 +6,7 @@ python notebooks/source/build_labs.py 07_vae     one
 
 import hashlib
 import os
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -19,9 +20,18 @@ SOURCES = Path(__file__).parent / "labs"
 NOTEBOOKS = Path(__file__).parents[1]
 
 
-def convert(source: Path) -> NotebookNode:
-    """The notebook of a lab's text, not executed. A cell's id comes from its content, so that it outlives other edits."""
+def convert(source: Path, *, claims: bool = False) -> NotebookNode:
+    """The notebook of a lab's text, not executed. A cell's id comes from its content, so that it outlives other edits.
+
+    With `claims` it keeps the cells that assert what the text says (`vaecourse.claims`) and the marks of these sentences, for
+    the tests; a class gets neither. A phrase that sets a figure, {set}`so`, is one of the figure's buttons.
+    """
     notebook = jupytext.read(source, fmt="md:myst")
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\{set\}`([^`]+)`", r"**\1**", cell.source if claims else unmarked(cell.source))
+    if not claims:
+        notebook.cells = [cell for cell in notebook.cells if "claims" not in cell.metadata.get("tags", [])]
     notebook.metadata = {"kernelspec": notebook.metadata.kernelspec, "language_info": {"name": "python"}}
     twins = Counter()
     for cell in notebook.cells:
@@ -30,6 +40,30 @@ def convert(source: Path) -> NotebookNode:
         twins[digest] += 1
     notebook.nbformat_minor = 5
     return notebook
+
+
+CLAIM = re.compile(r"\]\{#claim-([\w-]+)\}")
+
+
+def sentences(text: str) -> dict[str, str]:
+    """The claimed sentences of a text, `[...]{#claim-name}`, by name. Raises ValueError for a mark that nothing opens."""
+    found = {}
+    for mark in CLAIM.finditer(text):
+        depth, start = 1, mark.start()
+        while depth:
+            start -= 1
+            if start < 0:
+                raise ValueError(f"no bracket opens the sentence of {mark[0]}")
+            depth += {"]": 1, "[": -1}.get(text[start], 0)
+        found[mark[1]] = text[start + 1 : mark.start()]
+    return found
+
+
+def unmarked(text: str) -> str:
+    """A text without the marks of its claims."""
+    for name, sentence in sentences(text).items():
+        text = text.replace(f"[{sentence}]{{#claim-{name}}}", sentence)
+    return text
 
 
 def execute(notebook: NotebookNode) -> NotebookNode:

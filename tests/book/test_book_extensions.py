@@ -242,7 +242,7 @@ class Book:
 def toy(tmp_path, monkeypatch) -> Book:
     monkeypatch.syspath_prepend(EXTENSIONS)
     yield Book(tmp_path)
-    for extension in ("verified", "equation_table", "sources", "register", "numbering"):
+    for extension in ("verified", "equation_table", "claims", "sources", "register", "numbering"):
         sys.modules.pop(extension, None)
 
 
@@ -311,7 +311,7 @@ def test_the_table_counts_and_lists_every_equation(toy):
     counts, kinds, table = (
         [[cell.text for cell in row.select("th, td")] for row in part.select("tr")] for part in page.select("table")
     )
-    assert counts[1:] == [["7. Toys", "2", "2", "1"], ["the whole book", "2", "2", "1"]]
+    assert counts[1:] == [["7. Toys", "2", "2", "1", "0", "0"], ["the whole book", "2", "2", "1", "0", "0"]]
     assert [row[:2] for row in kinds[1:]] == [["quadrature", "1"], ["enumeration", "1"]]
     assert table[1:] == [
         ["(7.1) Two", "games.dice.two", "a definition"],

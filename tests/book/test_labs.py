@@ -1,5 +1,6 @@
 """The labs: a class can open them, predict, run, and compare, with no network."""
 
+import json
 import re
 from pathlib import Path
 
@@ -143,7 +144,7 @@ print(f"{len(shown)} figures moved")
 @pytest.fixture(scope="module", params=SOURCES, ids=lambda source: source.stem)
 def ran(request) -> nbformat.NotebookNode:
     """A lab that ran: first what watches the network and records the figures, last what moves their controls."""
-    notebook = build_labs.convert(request.param)
+    notebook = build_labs.convert(request.param, claims=True)
     moving = nbformat.v4.new_code_cell(AFTER, metadata={"tags": ["raises-exception"]})  # one test's failure, not all tests'
     notebook.cells = [nbformat.v4.new_code_cell(BEFORE), *notebook.cells, moving]
     notebook.metadata.stem = request.param.stem
@@ -153,6 +154,18 @@ def ran(request) -> nbformat.NotebookNode:
 def test_the_lab_runs_without_a_network_and_is_silent_on_stderr(ran):
     for cell in ran.cells:
         assert not [output for output in cell.get("outputs", []) if output.get("name") == "stderr"], cell.source
+
+
+def test_what_the_lab_says_of_its_runs_is_asserted_and_holds(ran):
+    marked = {}
+    for cell in ran.cells:
+        if cell.cell_type == "markdown":
+            marked |= build_labs.sentences(cell.source)
+    printed = [output.get("text", "") for cell in ran.cells for output in cell.get("outputs", [])]
+    said = [json.loads(line) for text in printed for line in text.splitlines() if line.startswith('{"claim"')]
+    assert sorted(claim["claim"] for claim in said) == sorted(marked), "each marked sentence has one claim, and each claim one"
+    false = {marked[claim["claim"]]: claim["numbers"] for claim in said if not claim["holds"]}
+    assert not false, "\n".join(f"{sentence}\n    {numbers}" for sentence, numbers in false.items())
 
 
 def test_marked_cells_print_what_the_shipped_notebook_shows(ran, request):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from html import escape
+from math import isclose
 
 from ipywidgets import (
     Checkbox,
@@ -60,6 +61,24 @@ def read(name: str, widget: ValueWidget) -> Control:
         f"the control {name} is a {type(widget).__name__}; a page can show sliders, SelectionSlider, ToggleButtons, "
         "RadioButtons, Dropdown, Checkbox and Play"
     )
+
+
+def places(phrase: str, values: dict, controls: list[Control]) -> dict[str, int]:
+    """Where the values of a state stand among those of their controls. Raises ValueError for one that is not among them."""
+    known, found = {control.name: control for control in controls}, {}
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"the state {phrase!r} sets {name!r}; the figure has {', '.join(known)}")
+        listed = known[name].values
+        close = [
+            i
+            for i, own in enumerate(listed)
+            if own == value or (isinstance(own, float) and isinstance(value, float | int) and isclose(own, value))
+        ]
+        if not close:
+            raise ValueError(f"the state {phrase!r} sets {name} to {value!r}; it takes {listed}")
+        found[name] = close[0]
+    return found
 
 
 def html(control: Control, unique: str) -> str:

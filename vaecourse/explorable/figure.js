@@ -37,6 +37,19 @@
     form.addEventListener("input", show);
     form.addEventListener("submit", (event) => event.preventDefault());
 
+    // A phrase of the page sets controls to their places.
+    figure.addEventListener("set", ({ detail }) => {
+      for (const [name, place] of Object.entries(detail)) {
+        const control = controls.find((control) => control.matches(`[name="${name}"], :has([name="${name}"])`));
+        const field = input(control);
+        if (field.type === "checkbox") field.checked = Boolean(place);
+        else if (field.type === "radio") control.querySelectorAll("input")[place].checked = true;
+        else if (field.tagName === "SELECT") field.selectedIndex = place;
+        else field.value = place;
+      }
+      show();
+    });
+
     // An animation: play to the end and stop; from the end, begin anew.
     for (const control of controls.filter((control) => control.dataset.interval)) {
       const slider = input(control), play = control.querySelector(".play");

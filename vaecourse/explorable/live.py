@@ -5,14 +5,16 @@ from threading import Lock
 
 import matplotlib.pyplot as plt
 from IPython.display import display
-from ipywidgets import Box, HBox, IntSlider, Layout, Play, ValueWidget, Widget, jslink
+from ipywidgets import Box, Button, HBox, IntSlider, Layout, Play, ValueWidget, Widget, jslink
 from matplotlib.figure import Figure
+
+from vaecourse.explorable.controls import Control
 
 _drawing = Lock()  # JupyterLab moves controls in a thread of their own, and Matplotlib draws one figure at a time
 
 
-def show(draw: Callable[..., Figure], alt: str, controls: dict[str, ValueWidget]) -> None:
-    """Show the controls and the figure; each change of a control draws it anew.
+def show(draw: Callable[..., Figure], alt: str, places: dict[str, dict[str, int]], controls: list[Control]) -> None:
+    """Show the controls, a button for each phrase that sets them, and the figure; each change of a control draws it anew.
 
     The figure is an ordinary output of the cell, so that a saved notebook, with no kernel, still shows the one at which
     the controls start. What `draw` raises is raised here.
@@ -20,7 +22,7 @@ def show(draw: Callable[..., Figure], alt: str, controls: dict[str, ValueWidget]
     metadata = {"image/png": {"alt": alt}}
 
     def drawn() -> Figure:
-        made = draw(**{name: control.value for name, control in controls.items()})
+        made = draw(**{control.name: control.widget.value for control in controls})
         plt.close(made)  # one that pyplot made would be shown a second time
         return made
 
@@ -28,13 +30,28 @@ def show(draw: Callable[..., Figure], alt: str, controls: dict[str, ValueWidget]
         with _drawing:
             shown.update(drawn(), metadata=metadata)
 
-    for control in controls.values():
-        control.style.description_width = "initial"
-        control.observe(redraw, names="value")
+    for control in controls:
+        control.widget.style.description_width = "initial"
+        control.widget.observe(redraw, names="value")
+    buttons = [_button(phrase, state, controls) for phrase, state in places.items()]
     with _drawing:
         first = drawn()
-        display(Box([_row(control) for control in controls.values()], layout=Layout(flex_flow="row wrap", grid_gap="4px 24px")))
+        rows = [*(_row(control.widget) for control in controls), *buttons]
+        display(Box(rows, layout=Layout(flex_flow="row wrap", grid_gap="4px 24px")))
         shown = display(first, metadata=metadata, display_id=True)
+
+
+def _button(phrase: str, places: dict[str, int], controls: list[Control]) -> Button:
+    """A button that sets controls: to what a phrase of the text says."""
+    button = Button(description=phrase, layout=Layout(width="auto"))
+
+    def press(_: object) -> None:
+        for control in controls:
+            if control.name in places:
+                control.widget.value = control.values[places[control.name]]
+
+    button.on_click(press)
+    return button
 
 
 def _row(control: ValueWidget) -> Widget:

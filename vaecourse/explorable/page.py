@@ -11,7 +11,6 @@ from itertools import product
 from math import prod
 
 from IPython.display import display
-from ipywidgets import ValueWidget
 from matplotlib.figure import Figure
 
 from vaecourse.explorable import controls as forms
@@ -22,13 +21,18 @@ MOST_STATES = 400
 MOST_BYTES = 600_000  # compressed, as a server sends them
 
 
-def show(draw: Callable[..., Figure], alt: str, drag: tuple[str, str] | None, controls: dict[str, ValueWidget]) -> None:
+def show(
+    draw: Callable[..., Figure],
+    alt: str,
+    drag: tuple[str, str] | None,
+    places: dict[str, dict[str, int]],
+    controls: list[Control],
+) -> None:
     """Show the figure with all its states; a still for where HTML cannot be shown."""
-    read = [forms.read(name, widget) for name, widget in controls.items()]
-    start = {control.name: control.values[control.start] for control in read}
+    start = {control.name: control.values[control.start] for control in controls}
     display(
         {
-            "text/html": html(draw, alt, drag, read),
+            "text/html": html(draw, alt, drag, places, controls),
             "image/png": b64encode(frames.still(draw, start)).decode(),
             "text/plain": f"Figure: {alt}",
         },
@@ -37,8 +41,17 @@ def show(draw: Callable[..., Figure], alt: str, drag: tuple[str, str] | None, co
     )
 
 
-def html(draw: Callable[..., Figure], alt: str, drag: tuple[str, str] | None, controls: list[Control]) -> str:
-    """The figure as HTML that needs nothing else. Raises ValueError for too many states, or too heavy ones."""
+def html(
+    draw: Callable[..., Figure],
+    alt: str,
+    drag: tuple[str, str] | None,
+    places: dict[str, dict[str, int]],
+    controls: list[Control],
+) -> str:
+    """The figure as HTML that needs nothing else; `places`: to which phrases set it, by control (`{set}` in a page).
+
+    Raises ValueError for too many states, or too heavy ones.
+    """
     names = [control.name for control in controls]
     if not 1 <= len(controls) <= 3:
         raise ValueError(f"a figure in a page has one to three controls, this one has {len(controls)}: {names}")
@@ -60,7 +73,7 @@ def html(draw: Callable[..., Figure], alt: str, drag: tuple[str, str] | None, co
     field = _field(drawn, drag, controls) if drag else ""
     package = files("vaecourse.explorable")
     text = f"""\
-<div class="explorable" role="group" aria-label="{escape(alt)}">
+<div class="explorable" id="{unique}" data-states="{escape(_json(places))}" role="group" aria-label="{escape(alt)}">
 <style>{(package / "figure.css").read_text("utf-8")}</style>
 <form class="controls">{"".join(forms.html(control, unique) for control in controls)}</form>
 <div class="stage"><div class="frame">{drawn[start].svg}</div>{field}</div>
