@@ -24,7 +24,7 @@ TAG = "claims"
 PREFIX = "claim-"
 NUMBER_IN_ALT = re.compile(r"\{number\}`([^`]+)`")
 MARK_IN_ALT = re.compile(r"\[([^\[\]]*)\]\{#claim-([\w-]+)\}")
-DIGITS = re.compile(r"(?<![\w.])[-\u2212]?\d[\d,]*(?:\.\d+)?")
+DIGITS = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?")
 
 logger = logging.getLogger(__name__)
 
@@ -128,9 +128,11 @@ def collect(app, doctree: nodes.document):
     """Read the page's claims, take their cells away, and put their numbers in place; warn of what does not stand."""
     page = app.env.docname
     claims, warn = {}, lambda text, place=None: logger.warning(text, location=place or page)
-    settings = set()
-    for block in doctree.findall(nodes.literal_block):
-        settings |= set(DIGITS.findall(block.astext().replace("_", ",")))
+    sources = [block.astext() for block in doctree.findall(nodes.literal_block) if "cell_input" in block.parent["classes"]]
+    settings = {number for source in sources for number in numbers_in(source)}
+    for source in sources:
+        for alt in alts_in(source):
+            warn_of_digits(MARK_IN_ALT.sub("", alt), settings, "the alt text of a figure that moves", page)
     for cell, source, printed in cells(doctree, TAG):
         for claim in read(source, printed):
             if claim.name in claims:
@@ -185,6 +187,21 @@ def collect(app, doctree: nodes.document):
     app.env.metadata[page]["claims"] = found
 
 
+def numbers_in(source: str) -> Iterator[float]:
+    """The numbers that stand in a cell's code."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+            yield abs(float(node.value))
+
+
+def alts_in(source: str) -> Iterator[str]:
+    """The words of `alt=` in a cell's code, without what an f-string computes."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.keyword) and node.arg == "alt":
+            parts = node.value.values if isinstance(node.value, ast.JoinedStr) else [node.value]
+            yield " ".join(part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str))
+
+
 def own_words(node: nodes.Node) -> str:
     """The words of a caption that are neither claimed nor computed, nor mathematics, code or a reference."""
     if isinstance(node, nodes.Text):
@@ -195,9 +212,9 @@ def own_words(node: nodes.Node) -> str:
     return "".join(own_words(child) for child in node.children)
 
 
-def warn_of_digits(text: str, settings: set[str], where: str, place) -> None:
+def warn_of_digits(text: str, settings: set[float], where: str, place) -> None:
     """Warn of numbers that nothing computes or asserts."""
-    loose = [digits for digits in DIGITS.findall(text) if digits.rstrip(",") not in settings]
+    loose = [digits for digits in DIGITS.findall(text) if float(digits.replace(",", "")) not in settings]
     if loose:
         logger.warning(
             "%s has numbers that nothing computes or asserts: %s. Write them by {number}`claim.key`, or mark the words "
