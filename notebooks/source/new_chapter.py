@@ -29,6 +29,10 @@ PAGE = """{header}# {title}
 Then the {{download}}`lab <../notebooks/{name}.ipynb>` and the [exercises](exercises/{name}.md).
 :::
 
+```{{takes}}
+eq-elbo-gap *to be written: each equation of an earlier chapter that is needed, in a few words*
+```
+
 ## The smallest case
 
 *To be written: the case that shows the idea, in an exact world, by hand.*
@@ -36,7 +40,7 @@ Then the {{download}}`lab <../notebooks/{name}.ipynb>` and the [exercises](exerc
 ## The theory
 
 *To be written: one idea a paragraph, mathematics first, then code with the same letters; a reason beside each step. Labels of
-equations begin with `eq-{slug}-`.*
+equations begin with `eq-{slug}-`. Derivations by `{{derivation}}`.*
 
 ## Check it where the answer is known
 
@@ -48,7 +52,8 @@ equations begin with `eq-{slug}-`.*
 
 ## On real data
 
-*To be written: train it here, look at what it learned; a number with its uncertainty, from stored results.*
+*To be written: train it here, look at what it learned; a number with its uncertainty, from stored results. What a run showed is a
+claim.*
 
 ## How it fails
 
@@ -56,7 +61,10 @@ equations begin with `eq-{slug}-`.*
 
 ## Quiz
 
-*To be written: three to five questions, each aimed at a misconception, with answers that explain.*
+*To be written: three to five questions, each aimed at a misconception, with answers that explain; two of them by `{{question}}`.*
+
+```{{gives}}
+```
 
 ## Summary
 
