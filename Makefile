@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=4
 COURSE ?= course
 
 .DEFAULT_GOAL := help
-.PHONY: help install book chapter test quick lint lab release grade formgrader bench clean
+.PHONY: help install book chapter test quick mutants lint lab release grade formgrader bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,6 +45,9 @@ test: $(HAS)test ## the package's tests, the labs, and the book's own checks
 
 quick: $(HAS)test ## the tests that need no browser, sandbox, lab or training: two minutes
 	$(PYTEST) -m "not slow"
+
+mutants: $(HAS)mutants ## change each function that computes an equation, one thing at a time: do its tests notice?
+	$(BIN)/python tests/mutants/judge.py
 
 lint: $(HAS)test ## the style of the code
 	$(BIN)/ruff check --exclude '*.md' --exclude '*.ipynb'
