@@ -46,7 +46,7 @@ test: $(HAS)test ## the package's tests, the labs, and the book's own checks
 quick: $(HAS)test ## the tests that need no browser, sandbox, lab or training: two minutes
 	$(PYTEST) -m "not slow"
 
-mutants: $(HAS)mutants ## change each function that computes an equation, one thing at a time: do its tests notice?
+mutants: $(HAS)test ## change each function that computes an equation, one thing at a time: do its tests notice?
 	$(BIN)/python tests/mutants/judge.py
 
 lint: $(HAS)test ## the style of the code

@@ -383,7 +383,7 @@ def test_a_claim_that_shows_nothing_is_refused(holds, numbers, error, words):
 
 
 def test_answers_that_no_message_could_tell_apart_are_refused():
-    with pytest.raises(ValueError, match="the answer of 'half', 2.001, is that of 'right', too"):
+    with pytest.raises(ValueError, match=r"the answer of 'half', 2\.001, is that of 'right', too"):
         answers("q", right=2.0, half=2.001)
 
 

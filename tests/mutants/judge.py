@@ -1,10 +1,11 @@
 """Is each function that computes an equation held by its tests? `make mutants` tries.
 
 A mutant is the function with one change: + for -, < for <=, another number, an argument left out (mutmut makes them). The
-tests of its equations run first, then all quick ones of its test files; a mutant that they all pass survives. pytest collects
-once; each mutant is judged in a forked process, as many side by side as there are cores. `scores.json` keeps what was found,
-with the hash of each function and of its tests: a run goes on where the last one stopped, and judges what has changed.
-`equivalent.toml` lists the mutants that compute the same, each with the reason; they do not count.
+tests that call it judge it: those of its equations first, then the quick ones of its test files; a mutant that they all pass
+survives. pytest collects once; each mutant is judged in a forked process, as many side by side as there are cores.
+
+`scores.json` keeps what was found, with the hash of each function and of its tests: a run goes on where the last one stopped,
+and judges what has changed. `equivalent.toml` lists the mutants that compute the same, each with the reason; they do not count.
 
     python tests/mutants/judge.py                     all functions
     python tests/mutants/judge.py vaecourse.elbo fvi  those whose name has one of these words
@@ -21,12 +22,15 @@ import sys
 import textwrap
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import CodeType, FunctionType
+from typing import TextIO
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the processes share the cores
 
@@ -164,36 +168,110 @@ def code_of(target: Target, source: str, original: CodeType) -> CodeType:
     return found
 
 
+# Which tests call which function
+
+
+def instrumented(target: Target) -> CodeType:
+    """The function's code, which first notes that it was called."""
+    source, _ = source_of(target)
+    tree = ast.parse(source)
+    body = tree.body[0].body
+    words = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str)
+    note = ast.parse(f"__import__('sys').called_by_test.add({target.key!r})").body
+    body[words:words] = note
+    return code_of(target, ast.unparse(tree), function_of(target).__code__)
+
+
+def survey(wanted: list[Target], items: list[pytest.Item]) -> dict[str, tuple[list[pytest.Item], float]]:
+    """The tests of each function, and their seconds in all: those that call it, and those that share a fixture with these.
+
+    A fixture that is made once, that is: who calls it first is who calls the function. Those of its equations come first, then the quick before the long.
+    """
+    by_file: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        by_file.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    seconds, calls = {}, {}
+    for found in run([partial(watched, wanted, part) for part in by_file.values()], [600] * len(by_file)):
+        if found.said is None:
+            raise RuntimeError(f"the tests fail without any mutant: {found.place}")
+        for nodeid, (took, called) in found.said.items():
+            seconds[nodeid], calls[nodeid] = took, called
+    chosen = {}
+    for target in wanted:
+        callers = [item for item in items if target.key in calls[item.nodeid]]
+        shared = {id(made) for item in callers for made in made_once(item)}
+        also = [item for item in items if item not in callers and shared & {id(made) for made in made_once(item)}]
+        tests = sorted(callers + also, key=lambda item: (item.nodeid.partition("[")[0] not in target.own, seconds[item.nodeid]))
+        chosen[target.key] = tests, sum(seconds[item.nodeid] for item in tests)
+    return chosen
+
+
+def made_once(item: pytest.Item) -> list:
+    """The fixtures of a test that other tests share: of its module, its class, the session."""
+    defined = item._fixtureinfo.name2fixturedefs.values()
+    return [defs[-1] for defs in defined if defs[-1].scope != "function" and defs[-1].baseid]
+
+
+def watched(wanted: list[Target], items: list[pytest.Item]) -> dict | None:
+    """Run tests, each with its seconds and the functions that it called; None if one fails."""
+    for target in wanted:
+        function_of(target).__code__ = instrumented(target)
+    found = {}
+    for item, after in zip(items, [*items[1:], None], strict=True):
+        sys.called_by_test = set()
+        began = time.monotonic()
+        if any(report.failed for report in runtestprotocol(item, log=False, nextitem=after)):
+            return None
+        found[item.nodeid] = time.monotonic() - began, sorted(sys.called_by_test)
+    return found
+
+
 # Judging
 
 
-@dataclass
-class Job:
-    """What one process is to find out: do the tests fail with this mutant? None is the function as it is."""
-
-    target: Target
-    mutant: Mutant | None
-    items: list[pytest.Item]
-    seconds: float
-    started: float = 0.0
-
-
-def passes(job: Job) -> bool:
-    """Run the tests with the mutant in the function's place; in a process of its own."""
-    if job.mutant:
-        function = function_of(job.target)
-        try:
-            function.__code__ = code_of(job.target, job.mutant.source, function.__code__)
-        except ValueError:  # another number of free variables: the change cuts a name out
-            return False
-    for item, after in zip(job.items, [*job.items[1:], None], strict=True):
+def passes(target: Target, mutant: Mutant, items: list[pytest.Item]) -> bool | None:
+    """Run the tests with the mutant in the function's place, until one fails; None then."""
+    function = function_of(target)
+    try:
+        function.__code__ = code_of(target, mutant.source, function.__code__)
+    except ValueError:  # another number of free variables: the change cuts a name out
+        return None
+    for item, after in zip(items, [*items[1:], None], strict=True):
         if any(report.failed for report in runtestprotocol(item, log=False, nextitem=after)):
-            return False
+            return None
     return True
 
 
-def start(job: Job) -> int:
-    """Fork a process for a job; its exit status is 0 where all tests pass."""
+@dataclass
+class Found:
+    """What the process of a job said, in JSON; None if it failed, or did not end."""
+
+    place: int
+    said: object
+
+
+def run(jobs: list[Callable[[], object]], seconds: list[float]) -> Iterator[Found]:
+    """Call each job in a forked process, as many at a time as there are cores; each has its seconds at most."""
+    waiting, at_work = list(enumerate(jobs))[::-1], {}
+    try:
+        while waiting or at_work:
+            while waiting and len(at_work) < (os.cpu_count() or 1):
+                place, job = waiting.pop()
+                answer = TemporaryFile("w+")  # noqa: SIM115, it is closed when the process has ended
+                at_work[fork(job, seconds[place], answer)] = place, answer
+            pid, status = os.wait()
+            place, answer = at_work.pop(pid)
+            answer.seek(0)
+            yield Found(place, json.loads(answer.read() or "null") if status == 0 else None)
+            answer.close()
+    finally:
+        for pid in at_work:
+            os.kill(pid, signal.SIGKILL)
+            os.wait()
+
+
+def fork(job: Callable[[], object], seconds: float, answer: TextIO) -> int:
+    """Start a process that calls the job and writes what it gives; an error, or too long, ends it with another status."""
     pid = os.fork()
     if pid:
         return pid
@@ -202,30 +280,14 @@ def start(job: Job) -> int:
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1)
         os.dup2(silence, 2)
-        signal.alarm(int(job.seconds) + 1)
+        signal.alarm(int(seconds) + 1)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-        status = 0 if passes(job) else 1
+        json.dump(job(), answer)
+        answer.flush()
+        status = 0
     finally:
         os._exit(status)
-
-
-def run(jobs: list[Job]) -> Iterator[tuple[Job, bool, float]]:
-    """Do the jobs on all cores; each with whether the tests passed, and its seconds."""
-    waiting, at_work = jobs[::-1], {}
-    try:
-        while waiting or at_work:
-            while waiting and len(at_work) < (os.cpu_count() or 1):
-                job = waiting.pop()
-                job.started = time.monotonic()
-                at_work[start(job)] = job
-            pid, status = os.wait()
-            job = at_work.pop(pid)
-            yield job, status == 0, time.monotonic() - job.started
-    finally:
-        for pid in at_work:
-            os.kill(pid, signal.SIGKILL)
-            os.wait()
 
 
 class Judge:
@@ -237,44 +299,38 @@ class Judge:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         scores = json.loads(SCORES.read_text()) if SCORES.exists() else {}
-        for number, target in enumerate(self.wanted, 1):
-            fingerprint = fingerprint_of(target)
-            if scores.get(target.key, {}).get("fingerprint") != fingerprint:
-                print(f"{number}/{len(self.wanted)} {target.key}", end=" ", flush=True)
-                scores[target.key] = score = {"fingerprint": fingerprint, **judged(target, session.items)}
-                print(f"{score['killed']} of {score['made']} killed", flush=True)
-                keep(scores)
+        fingerprints = {target.key: fingerprint_of(target) for target in self.wanted}
+        todo = [one for one in self.wanted if scores.get(one.key, {}).get("fingerprint") != fingerprints[one.key]]
+        files, own = {file for one in todo for file in one.files}, {test for one in todo for test in one.own}
+        items = [
+            item
+            for item in session.items
+            if item.nodeid.partition("[")[0] in own
+            or (item.nodeid.partition("::")[0] in files and not item.get_closest_marker("slow"))
+        ]
+        print(f"{len(todo)} functions to judge; which of {len(items)} tests call them?", flush=True)
+        tests = survey(todo, items)
+        for number, target in enumerate(todo, 1):
+            print(f"{number}/{len(todo)} {target.key}", end=" ", flush=True)
+            scores[target.key] = score = {"fingerprint": fingerprints[target.key], **judged(target, *tests[target.key])}
+            print(f"{score['killed']} of {score['made']} killed", flush=True)
+            keep(scores)
         return True
 
 
-def judged(target: Target, items: list[pytest.Item]) -> dict:
+def judged(target: Target, tests: list[pytest.Item], seconds: float) -> dict:
     """How many mutants of a function were made and killed, and those that survived."""
-    source, line = source_of(target)
-    own = [item for item in items if item.nodeid.partition("[")[0] in target.own]
-    rest = [
-        item
-        for item in items
-        if item.nodeid.partition("::")[0] in target.files and item not in own and not item.get_closest_marker("slow")
-    ]
-    left = list(mutants(source, line))
-    made = len(left)
+    made = list(mutants(*source_of(target)))
+    jobs = [partial(passes, target, mutant, tests) for mutant in made]
+    alive = [made[found.place] for found in run(jobs, [PATIENCE * (1 + seconds)] * len(jobs)) if found.said]
     same = {(entry["before"], entry["after"]) for entry in equivalents(target.key)}
-    for tests in (own, rest):
-        if not tests or not left:
-            continue
-        ((_, unchanged, seconds),) = run([Job(target, None, tests, 600)])
-        if not unchanged:
-            raise RuntimeError(f"the tests of {target.key} fail without any mutant")
-        jobs = [Job(target, mutant, tests, PATIENCE * (1 + seconds)) for mutant in left]
-        left = [job.mutant for job, passed, _ in run(jobs) if passed]
-    survivors = sorted(left, key=lambda mutant: (mutant.line, mutant.after))
-    equal = [mutant for mutant in survivors if (mutant.before, mutant.after) in same]
-    alive = [mutant for mutant in survivors if mutant not in equal]
+    survivors = sorted(alive, key=lambda mutant: (mutant.line, mutant.after))
+    left = [mutant for mutant in survivors if (mutant.before, mutant.after) not in same]
     return {
-        "made": made - len(equal),
-        "killed": made - len(survivors),
-        "equivalent": len(equal),
-        "survivors": [{"line": one.line, "before": one.before, "after": one.after} for one in alive],
+        "made": len(made) - len(survivors) + len(left),
+        "killed": len(made) - len(survivors),
+        "equivalent": len(survivors) - len(left),
+        "survivors": [{"line": one.line, "before": one.before, "after": one.after} for one in left],
         "judged": f"{date.today()}, {', '.join(f'{name} {metadata.version(name)}' for name in ('mutmut', 'torch'))}",
     }
 
