@@ -1,8 +1,10 @@
 """`{equation-table}`: page by page, every labeled equation with what tests it, and every claim with its numbers."""
 
+import json
 from collections import Counter
 from html import escape
 from itertools import groupby
+from pathlib import Path
 
 import claims
 import sources
@@ -46,9 +48,11 @@ def title(env, page: str) -> str:
 def counts(app, chapters: list[tuple[str, list[Equation], list[Claim]]]) -> str:
     """How many equations, tests, definitions and claims each page has, its lab's claims, and the book's."""
 
+    scores = read_scores(app.srcdir)
+
     def row(name: str, found: list[Equation], asserted: int, in_lab: int) -> str:
         defined = sum(not equation.checks for equation in found)
-        cells = len(found), len(tests(found)), defined, asserted, in_lab
+        cells = len(found), len(tests(found)), defined, killed(scores, found), asserted, in_lab
         return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
     labs = {page: claims.in_lab(app.srcdir, page) for page, *_ in chapters}
@@ -59,12 +63,27 @@ def counts(app, chapters: list[tuple[str, list[Equation], list[Claim]]]) -> str:
     every = [equation for _, found, _ in chapters for equation in found]
     whole = row("the whole book", every, sum(len(asserted) for *_, asserted in chapters), sum(labs.values()))
     head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("Chapter", "equations", "tests", "definitions", "claims", "in the lab")
+        f'<th scope="col">{name}</th>'
+        for name in ("Chapter", "equations", "tests", "definitions", "mutants killed", "claims", "in the lab")
     )
     return (
         f'<table class="table equation-counts"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody><tfoot>{whole}</tfoot></table>"
     )
+
+
+def read_scores(root: str) -> dict:
+    """What `make mutants` found, function by function; nothing where it never ran."""
+    file = Path(root, "tests", "mutants", "scores.json")
+    return json.loads(file.read_text("utf-8")) if file.exists() else {}
+
+
+def killed(scores: dict, found: list[Equation]) -> str:
+    """How many changes of the functions that compute some equations their tests notice, of all that were tried."""
+    places = {f"vaecourse.{place.module}.{place.name}" for equation in found for place in equation.functions}
+    judged = [score for key, score in scores.items() if any(f"{key}.".startswith(f"{place}.") for place in places)]
+    made = sum(score["made"] for score in judged)
+    return f"{sum(score['killed'] for score in judged)} of {made}" if made else "–"
 
 
 def kinds(found: list[Equation]) -> str:

@@ -29,7 +29,7 @@ def pages_to_write_again(app, env) -> list[str]:
             found[page].append(equation)
     env.equation_signatures = {page: signature(app.srcdir, equations) for page, equations in found.items()}
     for page in register.table_pages(env):
-        env.equation_signatures[page] += repr(claims.of(env))
+        env.equation_signatures[page] += repr((claims.of(env), equation_table.read_scores(app.srcdir)))
     return [page for page, now in env.equation_signatures.items() if before.get(page) != now]
 
 

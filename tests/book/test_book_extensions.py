@@ -182,6 +182,10 @@ two + two = two + 1 + 1
         \"""Half of it.\"""
 """,
     "vaecourse/games/dice.py": 'def two():\n    """One and one; equation eq-toy-two."""\n',
+    "tests/mutants/scores.json": """{
+"vaecourse.toy.Sum.__init__": {"killed": 3, "made": 3},
+"vaecourse.games.dice.two": {"killed": 4, "made": 5},
+"vaecourse.games.dice.twofold": {"killed": 1, "made": 9}}""",
     "tests/test_toy.py": """import pytest
 
 
@@ -311,7 +315,10 @@ def test_the_table_counts_and_lists_every_equation(toy):
     counts, kinds, table = (
         [[cell.text for cell in row.select("th, td")] for row in part.select("tr")] for part in page.select("table")
     )
-    assert counts[1:] == [["7. Toys", "2", "2", "1", "0", "0"], ["the whole book", "2", "2", "1", "0", "0"]]
+    assert counts[1:] == [
+        ["7. Toys", "2", "2", "1", "7 of 8", "0", "0"],
+        ["the whole book", "2", "2", "1", "7 of 8", "0", "0"],
+    ]
     assert [row[:2] for row in kinds[1:]] == [["quadrature", "1"], ["enumeration", "1"]]
     assert table[1:] == [
         ["(7.1) Two", "games.dice.two", "a definition"],

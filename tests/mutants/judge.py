@@ -185,7 +185,8 @@ def instrumented(target: Target) -> CodeType:
 def survey(wanted: list[Target], items: list[pytest.Item]) -> dict[str, tuple[list[pytest.Item], float]]:
     """The tests of each function, and their seconds in all: those that call it, and those that share a fixture with these.
 
-    A fixture that is made once, that is: who calls it first is who calls the function. Those of its equations come first, then the quick before the long.
+    A fixture that is made once, that is: only the first test that asks for it calls what makes it. The tests of the function's
+    equations come first, then the quick before the long.
     """
     by_file: dict[str, list[pytest.Item]] = {}
     for item in items:
