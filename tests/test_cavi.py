@@ -82,6 +82,23 @@ def test_with_the_entropys_sign_wrong_the_printed_bound_falls_under_right_update
     assert printed.elbo(sure).item() == model.elbo(sure).item()  # alike only where q has no entropy
 
 
+@pytest.mark.parametrize("fall, noticed", [(1e-5, True), (3e-7, True), (1e-8, False)])
+def test_a_fall_of_more_than_rounding_is_noticed(fall, noticed):
+    class Falling(Table):
+        def elbo(self, q) -> Tensor:
+            return double(-1.0)[0] if q is self.first else double(-1.0 - fall)[0]
+
+    model = Falling(draw(2, 2, seed=2))
+    model.first = model.start()
+    run = cavi.ascend(model, model.first, sweeps=1)
+    next(run)
+    if noticed:
+        with pytest.raises(cavi.BoundFell):
+            next(run)
+    else:
+        assert next(run).elbo == -1 - fall
+
+
 @pytest.mark.equation("eq-cavi-update", oracle="enumeration, and a numeric search")
 @pytest.mark.parametrize("j", [0, 1, 2])
 def test_a_factors_update_is_the_exponential_of_the_others_expectation_and_no_other_factor_is_better(j):
@@ -993,6 +1010,21 @@ def test_a_minibatchs_scaled_sums_are_unbiased_for_the_whole_datas():
     parts = [model.assign(q, torch.tensor(batch)) for batch in combinations(range(7), 3)]
     assert torch.allclose(torch.stack([part.statistics for part in parts]).mean(0) * 7 / 3, whole.statistics)
     assert torch.stack([part.entropy for part in parts]).mean().item() * 7 / 3 == pytest.approx(whole.entropy.item())
+
+
+@pytest.mark.equation("eq-cavi-natural-gradient", oracle="enumeration")
+def test_a_step_moves_sums_and_entropy_by_its_size_to_those_of_the_batch_scaled_to_all_data():
+    model = GaussianMixture(blobs(9, 2), 2, wishart_prior(2))
+    q = model.start_from(soft(9, 2))
+    steps = list(cavi.stochastic(model, q, 2, 3, generator(5), tau=1.0, kappa=0.7))
+    order = torch.randperm(9, generator=generator(5))
+    for number, (step, batch) in enumerate(zip(steps, order.split(3), strict=False), 1):
+        rho = (number + 1.0) ** -0.7
+        seen = model.assign(q, batch)
+        assert step.size == pytest.approx(rho)
+        assert step.q.entropy.item() == pytest.approx(((1 - rho) * q.entropy + rho * 3 * seen.entropy).item(), rel=1e-12)
+        assert torch.allclose(step.q.statistics, (1 - rho) * q.statistics + rho * 3 * seen.statistics, rtol=1e-12)
+        q = step.q
 
 
 @pytest.mark.equation("eq-cavi-step-size", oracle="closed form")

@@ -250,6 +250,31 @@ def test_a_q_without_mass_where_p_has_some_is_priced_where_the_divergence_is_fin
     assert fvi.divergence(fvi.hellinger, log_q, log_p).item() == pytest.approx(2 - 2 * sqrt(0.5))
 
 
+SUMS_WITH_ZEROS = {  # of q = (.6, .4, 0, 0) and p = (.3, .2, .5, 0); the other way round where that is infinite
+    "exclusive KL": (fvi.exclusive_kl, False, log(2)),
+    "inclusive KL": (fvi.inclusive_kl, True, log(2)),
+    "chi-square": (fvi.chi_square, False, 0.36 / 0.3 + 0.16 / 0.2 - 1),
+    "chi-square dual": (fvi.chi_square.dual, True, 0.36 / 0.3 + 0.16 / 0.2 - 1),
+    "Hellinger": (fvi.hellinger, False, 2 - 2 * (sqrt(0.18) + sqrt(0.08))),
+    "Hellinger, turned": (fvi.hellinger, True, 2 - 2 * (sqrt(0.18) + sqrt(0.08))),
+    "total variation": (fvi.total_variation, False, 0.5),
+    "total variation, turned": (fvi.total_variation, True, 0.5),
+    "Jensen-Shannon": (fvi.jensen_shannon, False, 0.5 * (log(4 / 3) + 0.5 * log(2 / 3) + 0.5 * log(2))),
+    "Jensen-Shannon, turned": (fvi.jensen_shannon, True, 0.5 * (log(4 / 3) + 0.5 * log(2 / 3) + 0.5 * log(2))),
+    "power 0.5": (fvi.power(0.5), False, 4 * (1 - sqrt(0.18) - sqrt(0.08))),
+    "power 0.5, turned": (fvi.power(0.5), True, 4 * (1 - sqrt(0.18) - sqrt(0.08))),
+    "power 3": (fvi.power(3.0), False, (0.6**3 / 0.3**2 + 0.4**3 / 0.2**2 - 1) / 6),
+    "power -1": (fvi.power(-1.0), True, (0.36 / 0.3 + 0.16 / 0.2 - 1) / 2),
+}
+
+
+@pytest.mark.equation("eq-fvi-divergence", oracle="enumeration")
+@pytest.mark.parametrize("f, turned, sums", SUMS_WITH_ZEROS.values(), ids=SUMS_WITH_ZEROS)
+def test_mass_that_one_of_them_does_not_have_is_priced_by_the_limit_of_its_own_curve(f, turned, sums):
+    pair = double(0.6, 0.4, 0.0, 0.0).log(), double(0.3, 0.2, 0.5, 0.0).log()
+    assert fvi.divergence(f, *(pair[::-1] if turned else pair)).item() == pytest.approx(sums, abs=1e-12)
+
+
 def test_divergences_refuse_nan_and_no_points():
     with pytest.raises(ValueError, match="NaN"):
         fvi.divergence(fvi.hellinger, double(nan, 0.0), double(0.0, 0.0))
@@ -691,6 +716,48 @@ def test_renyis_bound_is_the_evidence_less_the_divergence_and_a_function_of_the_
     assert l_f(power_by_hand(alpha), Q, JOINT) == pytest.approx((moment - 1) / (alpha * (alpha - 1)))
     repeated = torch.from_numpy(np.repeat(np.log(JOINT / Q), np.round(10 * Q).astype(int)))  # q is in tenths
     assert fvi.renyi_bound(repeated, alpha=alpha).item() == pytest.approx(np.log(moment) / (1 - alpha))
+
+
+FEW = np.array([-1.3, -0.4, 0.1, 0.7, 1.9])  # standard normal draws, held fixed
+
+
+def log_weights_of_few(value: np.ndarray) -> np.ndarray:
+    """log w of z = mu + sigma eps for the few draws, written out."""
+    z = value[0] + exp(value[1]) * FEW
+    return np.log(joint_pdf(z)) - stats.norm(value[0], exp(value[1])).logpdf(z)
+
+
+def slopes(function, value: np.ndarray) -> list[float]:
+    return [(function(value + h) - function(value - h)) / 2e-5 for h in 1e-5 * np.eye(2)]
+
+
+@pytest.mark.equation("eq-fvi-renyi", oracle="finite differences of the mean of powers, written out")
+@pytest.mark.parametrize("alpha", [3.0, 0.5, 1.0, -0.7])
+def test_renyis_estimate_is_the_log_of_a_mean_of_powers_raised_where_it_bounds_from_below_and_lowered_else(alpha):
+    value = np.array(AT)
+
+    def raised(value):
+        log_w = log_weights_of_few(value)
+        bound = log_w.mean() if alpha == 1 else np.log(np.mean(np.exp((1 - alpha) * log_w))) / (1 - alpha)
+        return bound if alpha > 0 else -bound
+
+    q = Normal(double(AT[0]), double(AT[1]))
+    ours = fvi.renyi_gradient(q, log_joint, torch.from_numpy(AT[0] + exp(AT[1]) * FEW)[:, None], alpha=alpha)
+    assert ours.value.numpy() == pytest.approx([raised(value)] * 5, abs=1e-10)
+    assert ours.gradient.mean(0)[0].numpy() == pytest.approx(slopes(raised, value), abs=1e-7)
+
+
+@pytest.mark.equation("eq-fvi-score", oracle="finite differences of f, and of log q, for given draws")
+@GENERATORS
+def test_the_score_functions_estimate_divides_by_the_mean_weight_and_holds_it_fixed(f, by_hand):
+    z, value, h = AT[0] + exp(AT[1]) * FEW, np.array(AT), 1e-6
+    log_w = log_weights_of_few(value)
+    w = np.exp(log_w) / np.exp(log_w).mean()
+    slope = (by_hand(1 / w + h) - by_hand(1 / w - h)) / (2 * h)
+    scores = np.array(slopes(lambda value: stats.norm(value[0], exp(value[1])).logpdf(z), value)).T
+    ours = fvi.score_function(f, Normal(double(AT[0]), double(AT[1])), log_joint, torch.from_numpy(z)[:, None])
+    assert ours.value.numpy() == pytest.approx(-w * by_hand(1 / w), abs=1e-9)
+    assert ours.gradient[:, 0].numpy() == pytest.approx(-slope[:, None] * scores, abs=1e-5)
 
 
 @pytest.mark.equation("eq-fvi-inclusive-bound", oracle="enumeration")

@@ -114,6 +114,34 @@ def test_the_mean_of_an_estimator_is_the_gradient_of_the_elbo(estimator):
     assert np.allclose(gradient, finite_differences(quartic_elbo, LAMBDA), atol=1e-8)
 
 
+@pytest.mark.equation("eq-gradients-rao-blackwell", oracle="independent code, draw by draw and latent by latent")
+@pytest.mark.equation("eq-gradients-leave-one-out", oracle="independent code, draw by draw and latent by latent")
+@pytest.mark.equation("eq-gradients-control-variate", oracle="independent code, draw by draw and latent by latent")
+@pytest.mark.parametrize("name", BY_SCORE)
+def test_what_an_estimator_says_of_each_draw_and_each_latent_is_its_definition(name):
+    z = np.random.default_rng(3).normal(size=(6, 2)) * np.exp(LAMBDA[:, 1]) + LAMBDA[:, 0]
+    ours = BY_SCORE[name](GAUSSIAN, QUARTIC, torch.from_numpy(z))
+    terms = np.stack([-(z[:, 0] ** 2) / 2, -((z[:, 1] - z[:, 0] ** 2) ** 2) / 2, z[:, 1]], -1)
+    log_q = stats.norm(LAMBDA[:, 0], np.exp(LAMBDA[:, 1])).logpdf(z)
+    eps = (z - LAMBDA[:, 0]) * np.exp(-LAMBDA[:, 1])
+    scores = np.stack([eps * np.exp(-LAMBDA[:, 1]), eps**2 - 1], -1)  # in mu and in log sigma
+    f = terms.sum(1) - log_q.sum(1)
+    touching = np.stack([terms[:, :2].sum(1), terms[:, 1:].sum(1)], -1) - log_q
+    signal = touching if name.startswith("rao") else np.repeat(f[:, None], 2, 1)
+    if "leave" in name:
+        signal = np.array([signal[k] - np.delete(signal, k, 0).mean(0) for k in range(6)])
+    gradient = signal[..., None] * scores
+    if "control" in name:
+        halves, fitted = (slice(0, 3), slice(3, 6)), []
+        for half in halves:
+            h, g = scores[half], gradient[half]
+            fitted.append(((g - g.mean(0)) * (h - h.mean(0))).sum(0) / ((h - h.mean(0)) ** 2).sum(0))
+        for half, other in zip(halves, fitted[::-1], strict=True):
+            gradient[half] -= other * scores[half]
+    assert ours.value.numpy() == pytest.approx(f, abs=1e-12)
+    assert ours.gradient.numpy() == pytest.approx(gradient, abs=1e-10)
+
+
 @pytest.mark.equation("eq-gradients-leave-one-out", oracle="quadrature, finite differences")
 @pytest.mark.parametrize("estimator", [reinforce_leave_one_out, rao_blackwell_leave_one_out])
 @pytest.mark.parametrize("draws", [2, 3])

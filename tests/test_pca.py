@@ -113,6 +113,7 @@ def test_the_error_of_k_components_is_the_sum_of_the_variances_dropped(method, s
     assert basis.error_by_rank[0].item() == pytest.approx(((x - x.mean(0)) ** 2).sum(-1).mean().item())
     for k in range(1, min(shape) + 1):
         cut = basis.truncated(k)
+        assert torch.equal(cut.error_by_rank, basis.error_by_rank), "what was dropped is still known"
         own = (x - cut.mean).numpy()
         z, *_ = np.linalg.lstsq(cut.components.numpy(), own.T, rcond=None)  # the nearest point of the subspace
         nearest = ((own.T - cut.components.numpy() @ z) ** 2).sum(0)

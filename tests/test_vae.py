@@ -288,8 +288,14 @@ def test_the_variance_that_maximizes_the_elbo_is_the_mean_squared_error_a_pixel(
         return model.loss(x, generator(2))["loss"].item()
 
     best = np.exp(optimize.minimize_scalar(negative_elbo, bounds=(-6, 3), method="bounded", options={"xatol": 1e-9}).x)
-    z = model.encode(x).sample(generator(2), shape=(1,))
-    assert best == pytest.approx(((x - model.decode(z).mean) ** 2).mean().item(), rel=1e-5)
+    net = [layer for layer in model.encoder.modules() if isinstance(layer, nn.Linear)]
+    hidden = np.tanh(x.numpy() @ net[0].weight.detach().numpy().T + net[0].bias.detach().numpy())
+    mu, log_sigma = np.split(hidden @ net[1].weight.detach().numpy().T + net[1].bias.detach().numpy(), 2, -1)
+    z = mu + np.exp(log_sigma) * torch.randn(1, 30, 2, generator=generator(2), dtype=torch.float64).numpy()[0]
+    net = [layer for layer in model.decoder.modules() if isinstance(layer, nn.Linear)]
+    hidden = np.tanh(z @ net[0].weight.detach().numpy().T + net[0].bias.detach().numpy())
+    drawn = hidden @ net[1].weight.detach().numpy().T + net[1].bias.detach().numpy()
+    assert best == pytest.approx(((x.numpy() - drawn) ** 2).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("log_sigma", ["fixed", "shared", "learned"])
@@ -503,6 +509,23 @@ def test_a_latent_that_the_decoder_does_not_use_is_not_active_in_the_best_encode
     assert model.active_units(x) == 2
     assert model.active_units(x, threshold=100.0) == 0
     assert torch.allclose(model.encode(x).log_sigma[:, 1], torch.zeros(50, dtype=torch.float64))  # its code is the prior
+
+
+def test_a_latent_is_active_by_the_variance_of_its_mean_over_all_images_above_a_hundredth():
+    pattern = torch.tensor([1.0, -1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0], dtype=torch.float64)  # variance 8 / 7
+    late = torch.tensor([0.0] * 4 + [1.0] * 4, dtype=torch.float64)  # none in the first half; variance 2 / 7
+    wanted = double(0.0101, 0.0099, 0.006)
+    x = torch.cat([(wanted * 7 / 8).sqrt() * pattern[:, None], late[:, None], 0.3 + 0 * late[:, None]], 1)
+    assert x.var(0).numpy() == pytest.approx([0.0101, 0.0099, 0.006, 2 / 7, 0])
+
+    class Copying(nn.Linear):
+        def forward(self, x):
+            return Normal(x, torch.zeros_like(x))
+
+    model = VAE(Copying(5, 5), Copying(5, 5), pixels=5, latents=5)
+    assert model.active_units(x) == 2
+    assert model.active_units(x, threshold=0.0098) == 3
+    assert model.active_units(x, threshold=0.2) == 1
 
 
 def test_reconstructions_are_the_decoders_mean_at_the_mean_code(orthogonal):

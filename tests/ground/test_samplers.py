@@ -510,8 +510,9 @@ def test_the_effective_sample_size_says_how_much_means_scatter():
     assert effective_sample_size(x).item() / 4000 == pytest.approx(ess, rel=0.1)
 
 
-def test_the_effective_sample_size_is_geyers_sum_written_out():
-    x = autoregressive(0.6, 60, 3, seed=4).numpy()
+@pytest.mark.parametrize("seed", [4, 10, 11])
+def test_the_effective_sample_size_is_geyers_sum_written_out(seed):
+    x = autoregressive(0.6, 60, 3, seed=seed).numpy()
     n, chains = x.shape
     centered = x - x.mean(0)
     covariance = [np.mean([centered[: n - k, c] @ centered[k:, c] / n for c in range(chains)]) for k in range(n)]
