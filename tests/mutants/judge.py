@@ -192,12 +192,15 @@ def survey(wanted: list[Target], items: list[pytest.Item]) -> dict[str, tuple[li
     for item in items:
         by_file.setdefault(item.nodeid.partition("::")[0], []).append(item)
     seconds, calls = {}, {}
-    for found in run([partial(watched, wanted, part) for part in by_file.values()], [600] * len(by_file)):
+    for found in run([partial(watched, wanted, part) for part in by_file.values()], [1800] * len(by_file)):
         if found.said is None:
-            raise RuntimeError(f"the tests fail without any mutant: {found.place}")
-        for nodeid, (took, called) in found.said.items():
-            seconds[nodeid], calls[nodeid] = took, called
-    chosen = {}
+            raise RuntimeError(f"{list(by_file)[found.place]} did not run to its end")
+        for nodeid, said in found.said.items():
+            if said is None:
+                print(f"not used, it fails without any mutant: {nodeid}", flush=True)
+            else:
+                seconds[nodeid], calls[nodeid] = said
+    items, chosen = [item for item in items if item.nodeid in calls], {}
     for target in wanted:
         callers = [item for item in items if target.key in calls[item.nodeid]]
         shared = {id(made) for item in callers for made in made_once(item)}
@@ -213,17 +216,16 @@ def made_once(item: pytest.Item) -> list:
     return [defs[-1] for defs in defined if defs[-1].scope != "function" and defs[-1].baseid]
 
 
-def watched(wanted: list[Target], items: list[pytest.Item]) -> dict | None:
-    """Run tests, each with its seconds and the functions that it called; None if one fails."""
+def watched(wanted: list[Target], items: list[pytest.Item]) -> dict:
+    """Run tests: of each its seconds and the functions that it called, or None where it fails in this way of running."""
     for target in wanted:
         function_of(target).__code__ = instrumented(target)
     found = {}
     for item, after in zip(items, [*items[1:], None], strict=True):
         sys.called_by_test = set()
         began = time.monotonic()
-        if any(report.failed for report in runtestprotocol(item, log=False, nextitem=after)):
-            return None
-        found[item.nodeid] = time.monotonic() - began, sorted(sys.called_by_test)
+        failed = any(report.failed for report in runtestprotocol(item, log=False, nextitem=after))
+        found[item.nodeid] = None if failed else (time.monotonic() - began, sorted(sys.called_by_test))
     return found
 
 
