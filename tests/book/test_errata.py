@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from pybtex.database import parse_file
-from scipy import integrate, optimize, special, stats
+from scipy import integrate, optimize, spatial, special, stats
 
 from helpers import ROOT, generator
 from vaecourse import avae, beta_vae, cavi, datasets, elbo, fvi, pca, regularizers, results, samplers, vae, vq_vae
@@ -298,9 +298,11 @@ def test_no_33_a_model_that_knows_its_examples_by_heart_gives_nothing_else_a_pro
     train, test = digits.train.double().numpy()[:300], digits.test.double().numpy()
 
     def by_heart(images, sigma):  # the mean log density of a mixture of Gaussians, one on each training digit
-        each = [stats.norm.logpdf(image, train, sigma).sum(1) for image in images]
-        return np.mean(special.logsumexp(each, axis=1)) - log(len(train))
+        exponent = -spatial.distance.cdist(images, train, "sqeuclidean") / (2 * sigma**2)
+        return special.logsumexp(exponent, axis=1).mean() - log(len(train)) - 32 * log(2 * pi * sigma**2)
 
+    one_digit = stats.norm.logpdf(train[0], train[0], 0.2).sum()
+    assert by_heart(train[:1], 0.2) >= one_digit - log(len(train))
     wide, narrow = ([by_heart(images, sigma) for images in (train, test)] for sigma in (0.2, 0.02))
     assert narrow[0] > wide[0] + 100 and narrow[1] < wide[1] - 1000
 
