@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 from pybtex.database import parse_file
-from scipy import integrate, optimize, special, stats
+from scipy import integrate, optimize, spatial, special, stats
 
 from helpers import ROOT, generator
-from vaecourse import avae, beta_vae, cavi, datasets, elbo, fvi, pca, regularizers, results, samplers, vae
+from vaecourse import avae, beta_vae, cavi, datasets, elbo, fvi, pca, regularizers, results, samplers, vae, vq_vae
 from vaecourse.distributions import Bernoulli, Normal
 from vaecourse.exact_models import ConjugateGaussian, ProbabilisticPCA
 
@@ -89,6 +89,17 @@ def test_no_2c_a_sum_without_the_spacing_is_no_integral():
     assert without[1] - without[0] == pytest.approx(log(2), abs=1e-6) and abs(without[0] - EVIDENCE) > 4
 
 
+def test_no_2d_one_draw_of_the_log_likelihood_scatters_ten_times_as_widely_as_the_mean_of_a_hundred():
+    mu, sigma = X / (1 + C), sqrt(C / (1 + C))
+    log_likelihood = lambda z: stats.norm.logpdf(X, z, sqrt(C))  # noqa: E731
+    mean = expect(stats.norm(mu, sigma), log_likelihood)
+    spread = sqrt(expect(stats.norm(mu, sigma), lambda z: (log_likelihood(z) - mean) ** 2))
+    z = WORLD.posterior(one(X)).sample(generator(), shape=(100_000,))
+    draws = WORLD.likelihood(z).log_prob(one(X))[:, 0]
+    assert draws.std().item() == pytest.approx(spread, rel=0.03) and spread > 0.5
+    assert draws.view(-1, 100).mean(1).std().item() == pytest.approx(spread / 10, rel=0.12)  # of 1,000 means
+
+
 @pytest.mark.parametrize("mu, sigma", [(0.0, 1.0), (1.0, 0.3)])
 def test_no_3_the_rate_without_its_minus_one_charges_half_a_nat_too_much(mu, sigma):
     q, p = stats.norm(mu, sigma), stats.norm()
@@ -153,6 +164,32 @@ def test_no_29_a_random_point_of_a_narrow_autoencoder_is_near_the_data_and_of_a_
     assert narrow < real < wide and wide > 2 * narrow
 
 
+def test_no_30_gradient_descent_ends_in_an_optimum_that_depends_on_the_start():
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    weights = weights / weights.sum()
+
+    def negative(parameters):  # of the ELBO of N(mu, sigma^2) where x | z ~ N(z^2 + z/2, 1), seen 4
+        z = parameters[0] + exp(parameters[1]) * nodes
+        rate = 0.5 * (parameters[0] ** 2 + exp(2 * parameters[1]) - 1) - parameters[1]
+        return rate - weights @ stats.norm.logpdf(4, z**2 + z / 2)
+
+    ends = [optimize.minimize(negative, [mean, -1.0], tol=1e-10) for mean in (1.0, -1.0)]
+    assert all(np.abs(end.jac).max() < 1e-4 for end in ends)  # no small step leads on
+    assert ends[0].x[0] > 1 > -1 > ends[1].x[0] and ends[1].fun > ends[0].fun + 0.5
+
+
+def test_no_31_pca_is_nearest_to_its_reconstructions_and_a_code_filled_up_with_zeros_depends_on_the_axes_sign():
+    angle = 2 * pi * np.arange(500) / 500
+    x = np.stack([2 * np.cos(angle), np.sin(angle)], 1) @ np.array([[1, 1], [-1, 1]]) / sqrt(2)
+    fit = pca.eigen(torch.from_numpy(x), 1)
+    error = ((x - fit.decode(fit.encode(torch.from_numpy(x))).numpy()) ** 2).sum(1).mean()
+    assert error == pytest.approx(0.5)  # the variance of the short axis
+    axis = np.array([1, 1]) / sqrt(2)
+    filled = [((x - np.stack([sign * x @ axis, 0 * angle], 1)) ** 2).sum(1).mean() for sign in (1, -1)]
+    assert filled[1] > 3 * filled[0] > 6 * error
+    assert np.abs(fit.encode(torch.from_numpy(x)).numpy()[:, 0]) == pytest.approx(np.abs(x @ axis))
+
+
 # U
 
 
@@ -210,6 +247,17 @@ def test_no_14d_a_tenth_is_what_the_picture_says_and_a_third_what_is_known_befor
     assert elbo.cats().posterior(torch.tensor([2])).probabilities[0, 1].item() == pytest.approx(0.1)
 
 
+def test_no_14f_what_a_gradient_step_does_to_a_code_is_overwritten_by_its_averages():
+    ends = []
+    for step in (0.0, 0.5):
+        codebook = vq_vae.EMACodebook(torch.zeros(1, 1), decay=0.99)
+        for _ in range(100):
+            codebook.vectors += step * (1 - codebook.vectors)
+            codebook.update(torch.ones(1, 1), torch.zeros(1, dtype=torch.long))
+        ends.append(codebook.vectors.item())
+    assert ends == pytest.approx([1 - 0.99**100] * 2, abs=1e-4)
+
+
 def test_no_22_a_multiplier_rests_where_the_limit_is_met_only_if_the_limit_stands_in_the_lagrangian():
     variances, c, delta = [1.0, 0.5, 0.2], 0.1, 1.2
 
@@ -225,7 +273,13 @@ def test_no_22_a_multiplier_rests_where_the_limit_is_met_only_if_the_limit_stand
     assert found == pytest.approx(np.stack([rate, distortion], 1), abs=1e-5)
     best = np.argmax(distortion + betas * (rate - delta))
     assert rate[best] == pytest.approx(delta, abs=0.01)
-    assert np.argmax(distortion + betas * rate) == len(betas) - 1
+    without = distortion + betas * rate
+    assert np.argmax(without[betas < 4]) == (betas < 4).sum() - 1  # at any end it is the largest there
+    assert np.argmax(without) == len(betas) - 1
+    level = max(variances) / c  # from there on there is no code, and the printed function is flat
+    beyond = [beta_vae.gaussian_rate_distortion(torch.tensor(variances), c, beta) for beta in (level, 2 * level)]
+    assert [r for r, _ in beyond] == pytest.approx([0, 0], abs=1e-5)
+    assert beyond[0][1] == pytest.approx(beyond[1][1], abs=1e-5)
 
 
 def test_no_23_a_larger_beta_lowers_the_rate_each_time_and_does_not_raise_the_gap_each_time():
@@ -237,6 +291,20 @@ def test_no_23_a_larger_beta_lowers_the_rate_each_time_and_does_not_raise_the_ga
     assert of["mig"][4].mean() < of["mig"][3].mean()
     assert stats.ttest_ind(of["mig"][0], of["mig"][2]).pvalue > 0.1  # from 1 to 8: nothing beyond the seeds
     assert stats.ttest_ind(of["mig"][2], of["mig"][3]).pvalue < 0.01  # at 16: something
+
+
+def test_no_33_a_model_that_knows_its_examples_by_heart_gives_nothing_else_a_probability():
+    digits = datasets.load("digits")
+    train, test = digits.train.double().numpy()[:300], digits.test.double().numpy()
+
+    def by_heart(images, sigma):  # the mean log density of a mixture of Gaussians, one on each training digit
+        exponent = -spatial.distance.cdist(images, train, "sqeuclidean") / (2 * sigma**2)
+        return special.logsumexp(exponent, axis=1).mean() - log(len(train)) - 32 * log(2 * pi * sigma**2)
+
+    one_digit = stats.norm.logpdf(train[0], train[0], 0.2).sum()
+    assert by_heart(train[:1], 0.2) >= one_digit - log(len(train))
+    wide, narrow = ([by_heart(images, sigma) for images in (train, test)] for sigma in (0.2, 0.02))
+    assert narrow[0] > wide[0] + 100 and narrow[1] < wide[1] - 1000
 
 
 # A
@@ -443,6 +511,43 @@ def test_no_16g_du_vae_adds_no_term_and_normalizes_its_means():
     assert q.kl_to_standard().mean() >= 0.5 * 2 * 0.99  # so the rate cannot vanish
 
 
+@pytest.mark.parametrize("f", [lambda t: abs(t - 1) / 2, lambda t: t * np.log(t), lambda t: (t**0.5 - 1) ** 2])
+def test_no_16i_every_convex_generator_has_a_surrogate_and_its_bound_splits(f):
+    joint, q = law(5, 6) * 0.3, law(6, 6)
+    evidence = joint.sum()
+    posterior = joint / evidence
+    surrogate = lambda t: f(t / evidence) - f(1 / evidence)  # noqa: E731
+    star = lambda t: t * f(1 / t)  # noqa: E731
+    assert surrogate(1.0) == 0
+    t = np.linspace(0.05, 8, 400)
+    assert (np.diff(surrogate(t), 2) > -1e-9).all()  # convex
+    far = (posterior * surrogate(q / posterior)).sum()
+    assert far > 0
+    assert (q * star(joint / q)).sum() == pytest.approx(star(evidence) + evidence * far)
+
+
+def test_no_16j_a_diagonal_covariance_costs_what_independence_costs():
+    rng = np.random.default_rng(0)
+    W, c = rng.normal(size=(6, 3)), 0.5
+    P = np.eye(3) + W.T @ W / c  # the posterior's inverse covariance
+    price = 0.5 * (np.log(np.diag(P)).sum() - np.linalg.slogdet(P)[1])
+    model = ProbabilisticPCA(torch.from_numpy(W), torch.zeros(6, dtype=torch.float64), c)
+    x = torch.from_numpy(rng.normal(size=(5, 6)))
+    gap = model.evidence(x) - model.elbo(x, model.best_diagonal(x))
+    assert gap.numpy() == pytest.approx(np.full(5, price)) and price > 0.1
+    axes = np.linalg.eigh(P)[1]  # turned along the posterior's axes independence costs nothing
+    turned = ProbabilisticPCA(torch.from_numpy(W @ axes), model.m, c)
+    assert (turned.evidence(x) - turned.elbo(x, turned.best_diagonal(x))).numpy() == pytest.approx(np.zeros(5), abs=1e-9)
+
+
+def test_no_16k_kl_is_neither_symmetric_nor_obeys_the_triangle_inequality():
+    there, back = normal(0, 1).kl(normal(2, 0.5)).item(), normal(2, 0.5).kl(normal(0, 1)).item()
+    assert there == pytest.approx(expect(P, lambda z: P.logpdf(z) - Q.logpdf(z))) and there > back + 5
+    straight = expect(stats.norm(0, 1), lambda z: stats.norm.logpdf(z) - stats.norm.logpdf(z, 2))
+    step = expect(stats.norm(0, 1), lambda z: stats.norm.logpdf(z) - stats.norm.logpdf(z, 1))
+    assert normal(0, 1).kl(normal(2, 1)).item() == pytest.approx(straight) and straight > 2 * step + 0.5
+
+
 def test_no_17_where_the_posterior_is_gaussian_no_dial_moves_its_gaussian_fit():
     z = torch.arange(-4, 4, 0.01, dtype=torch.float64)[:, None]
     log_p = torch.from_numpy(stats.norm.logpdf(z[:, 0].numpy(), 0.8, 0.3))
@@ -457,6 +562,10 @@ def test_no_17_where_the_posterior_is_gaussian_no_dial_moves_its_gaussian_fit():
         assert stored.values("slope_error", likelihood="normal", seed=seed).min() > 0.5
     spread = [np.ptp(stored.values("mu", likelihood="Cauchy", seed=seed)) for seed in range(5)]
     assert max(spread) > 0.3
+    errors = [stored.values("slope_error", likelihood="Cauchy", seed=seed) for seed in range(5)]
+    alpha_2 = np.array([row["alpha"] == 2 for row in stored.rows if row["likelihood"] == "Cauchy" and row["seed"] == 1])
+    assert errors[1][alpha_2].max() < 0.2 and errors[1][~alpha_2].min() > 0.9  # one data set of five, and alpha = 2 only
+    assert max(np.ptp(errors[seed]) for seed in (0, 2, 3, 4)) < 0.15
 
 
 @pytest.mark.parametrize("omega, reparameterization_wins", [(1.0, True), (10.0, False)])
@@ -483,6 +592,15 @@ def test_no_18b_at_the_posterior_the_value_of_estimator_a_has_no_variance_and_th
     b = likelihood - q.kl_to_standard()
     assert a.numpy() == pytest.approx(np.full((1000, 1), EVIDENCE))
     assert b.std().item() > 0.5
+
+
+def test_no_18c_reinforce_climbs_and_with_a_baseline_as_high_as_reparameterization():
+    stored = results.load("gradients.ascent")
+    of = {name: stored.values("elbo", estimator=name) for name in ("score", "score, leave one out", "reparameterized")}
+    start = stored.values("elbos", estimator="score")[:, 0]
+    assert len(start) == 3 and (of["score"] > start + 15).all()
+    assert (of["score"] < of["reparameterized"] - 0.5).all()
+    assert np.abs(of["score, leave one out"] - of["reparameterized"]).max() < 0.1
 
 
 def test_no_19_a_gaussian_fit_of_exclusive_kl_can_have_too_large_a_variance():
@@ -597,10 +715,19 @@ def test_no_12g_the_elbo_lies_below_the_evidence():
     assert max(values) <= EVIDENCE and min(values) < EVIDENCE - 1
 
 
+def test_no_12h_the_divergence_of_single_codes_exceeds_that_of_all_images_by_what_a_code_tells():
+    t = Tables
+    each = sum(p * kl(row, t.data) for p, row in zip(t.prior, t.G, strict=True))
+    information = kl(t.generated, t.prior[:, None] * t.p_G)
+    assert each == pytest.approx(kl(t.p_G, t.data) + information) and information > 0.05
+
+
 def test_no_24a_reconstructions_of_vae_gan_resemble_their_originals_more_than_bigans():
     stored = results.load("avae.compare")
     error = {m: stored.values("squared_error", model=m, texture="wood") for m in ("VAE", "VAE/GAN", "BiGAN")}
     assert error["VAE"].max() < error["VAE/GAN"].min() and error["VAE/GAN"].max() < error["BiGAN"].min()
+    for name in ("VAE/GAN", "BiGAN"):  # and neither has learned to draw
+        assert stored.values("frechet", model=name).min() > 100 * stored.values("data_frechet").max()
 
 
 def test_no_24b_pairs_can_be_told_apart_where_images_and_codes_cannot():
@@ -621,6 +748,7 @@ def test_no_25_avaes_decoder_ties_with_the_vae_in_squared_error_and_its_generato
     vae_error = stored.values("squared_error", model="VAE", texture="wood")
     decoder = np.array([row["decoder_squared_error"] for row in stored.rows if row["model"] == "AVAE"])
     assert abs(decoder.mean() - vae_error.mean()) < 0.1 and stored.values("squared_error", model="AVAE").min() > 8
+    assert stored.values("frechet", model="AVAE").min() > 100 * stored.values("data_frechet").max()  # it has not learned to draw
     images, share = np.random.default_rng(0).random((5, 8)), law(0, 5)  # images that share a code
     mean = share @ images
     error = share @ ((images - mean) ** 2).sum(-1)
@@ -659,6 +787,17 @@ def test_no_13c_two_models_have_a_lower_fid_and_several_a_higher_score():
     assert len(fid) == 21 and sum(value > 8.43 for value in score) > 3
 
 
+def test_no_13e_the_log_likelihood_is_bounded_by_the_sum_and_is_not_the_sum():
+    Z = expect(stats.norm(0, sqrt(1 + C)), lambda x: exp(-(x**2) / 2))
+    assert pytest.approx(1 / sqrt(1 + 1 + C)) == Z
+    right = EVIDENCE - X**2 / 2 - log(Z)
+    of_prior, of_posterior = (
+        WORLD.elbo(one(X), q).item() - X**2 / 2 - log(Z) for q in (normal(0, 1), WORLD.posterior(one(X)))
+    )
+    assert of_posterior == pytest.approx(right) and of_prior < right - 1
+    assert of_prior == pytest.approx(elbo_of(0, 1) - X**2 / 2 - log(Z), abs=1e-6)
+
+
 def test_no_26_on_25_gaussians_scores_are_as_good_for_as_many_passes_and_better_for_more():
     rows = results.load("vaebm.grid").rows
     near, scores = ([row for row in rows if row["model"] == name] for name in ("near VAE, short", "scores"))
@@ -672,7 +811,7 @@ def test_no_26_on_25_gaussians_scores_are_as_good_for_as_many_passes_and_better_
 
 # The page, the references
 
-WITHOUT_A_NUMBER = {"2b", "13d", "14e", "16h"}
+WITHOUT_A_NUMBER = {"2b", "13d", "14e", "16h", "32"}
 
 
 def test_each_entry_has_a_test_and_each_test_an_entry():
