@@ -108,9 +108,9 @@ socket.socket.connect = only_this_machine(socket.socket.connect)
 shown = []
 
 def recorded(figure):
-    def record(draw, alt, **controls):
+    def record(draw, alt, drag=None, states=None, **controls):
         calls = []
-        figure(lambda **values: (calls.append(values), draw(**values))[1], alt, **controls)
+        figure(lambda **values: (calls.append(values), draw(**values))[1], alt, drag, states, **controls)
         shown.append((draw.__name__, calls, controls))
     return record
 
