@@ -71,7 +71,7 @@ def execute(notebook: NotebookNode) -> NotebookNode:
 
     A lab's tensors are tiny: threads would wait for one another, and for whatever else the machine does.
     """
-    settings = {"timeout": 120, "record_timing": False, "coalesce_streams": True, "store_widget_state": False}
+    settings = {"timeout": 300, "record_timing": False, "coalesce_streams": True, "store_widget_state": False}
     NotebookClient(notebook, resources={"metadata": {"path": NOTEBOOKS}}, **settings).execute(
         env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
