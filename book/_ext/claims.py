@@ -161,12 +161,14 @@ def collect(app, doctree: nodes.document):
                 warn(f"two sentences are marked #{PREFIX}{name}", node)
             sentences[name] = node.astext(), node
             node["classes"].append("claim")
-    for picture in doctree.findall(nodes.image):
+    for picture in list(doctree.findall(nodes.image)):
         alt = picture.get("alt") or ""
         warn_of_digits(MARK_IN_ALT.sub("", NUMBER_IN_ALT.sub("", alt)), settings, "the alt text", picture)
         alt = NUMBER_IN_ALT.sub(lambda match, place=picture: number(match[1], place), alt)
         for said, name in MARK_IN_ALT.findall(alt):
             sentences.setdefault(name, (said, picture))
+            anchor = nodes.inline(ids=[PREFIX + name])  # where the list of all leads; the picture's own would stand twice
+            picture.parent.insert(picture.parent.index(picture), anchor)
         if alt:
             picture["alt"] = MARK_IN_ALT.sub(r"\1", alt)
     for caption in doctree.findall(nodes.caption):
@@ -273,4 +275,4 @@ def setup(app):
     app.add_role("number", Number())
     app.connect("doctree-read", collect)
     app.connect("doctree-resolved", add_evidence)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}

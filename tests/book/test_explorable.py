@@ -64,7 +64,7 @@ def bells(alt=ALT, drag=None):
 
 
 def html(draw=bell, drag=None, alt=ALT, **widgets):
-    return page.html(draw, alt, drag, [controls.read(name, widget) for name, widget in widgets.items()])
+    return page.html(draw, alt, drag, {}, [controls.read(name, widget) for name, widget in widgets.items()])
 
 
 # What is written
