@@ -52,8 +52,8 @@ equations begin with `eq-{slug}-`. Derivations by `{{derivation}}`.*
 
 ## On real data
 
-*To be written: train it here, look at what it learned; a number with its uncertainty, from stored results. What a run showed is a
-claim.*
+*To be written: train it here, look at what it learned; a number with its uncertainty, from stored results. What a run
+showed is a claim.*
 
 ## How it fails
 
@@ -61,7 +61,8 @@ claim.*
 
 ## Quiz
 
-*To be written: three to five questions, each aimed at a misconception, with answers that explain; two of them by `{{question}}`.*
+*To be written: three to five questions, each aimed at a misconception, with answers that explain; two of them by
+`{{question}}`.*
 
 ```{{gives}}
 ```

@@ -748,7 +748,7 @@ def test_no_25_avaes_decoder_ties_with_the_vae_in_squared_error_and_its_generato
     vae_error = stored.values("squared_error", model="VAE", texture="wood")
     decoder = np.array([row["decoder_squared_error"] for row in stored.rows if row["model"] == "AVAE"])
     assert abs(decoder.mean() - vae_error.mean()) < 0.1 and stored.values("squared_error", model="AVAE").min() > 8
-    assert stored.values("frechet", model="AVAE").min() > 100 * stored.values("data_frechet").max()  # it has not learned to draw
+    assert stored.values("frechet", model="AVAE").min() > 100 * stored.values("data_frechet").max()  # it cannot draw
     images, share = np.random.default_rng(0).random((5, 8)), law(0, 5)  # images that share a code
     mean = share @ images
     error = share @ ((images - mean) ** 2).sum(-1)
@@ -791,9 +791,7 @@ def test_no_13e_the_log_likelihood_is_bounded_by_the_sum_and_is_not_the_sum():
     Z = expect(stats.norm(0, sqrt(1 + C)), lambda x: exp(-(x**2) / 2))
     assert pytest.approx(1 / sqrt(1 + 1 + C)) == Z
     right = EVIDENCE - X**2 / 2 - log(Z)
-    of_prior, of_posterior = (
-        WORLD.elbo(one(X), q).item() - X**2 / 2 - log(Z) for q in (normal(0, 1), WORLD.posterior(one(X)))
-    )
+    of_prior, of_posterior = (WORLD.elbo(one(X), q).item() - X**2 / 2 - log(Z) for q in (normal(0, 1), WORLD.posterior(one(X))))
     assert of_posterior == pytest.approx(right) and of_prior < right - 1
     assert of_prior == pytest.approx(elbo_of(0, 1) - X**2 / 2 - log(Z), abs=1e-6)
 
