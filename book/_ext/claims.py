@@ -67,7 +67,7 @@ class Number(SphinxRole):
     """{number}`claim.key` or {number}`claim.key:.2f`: put in its place when the page's claims are known."""
 
     def run(self):
-        return [nodes.inline("", "", classes=["number-of-claim"], number=self.text)], []
+        return [nodes.inline("", "", classes=["number"], number=self.text)], []
 
 
 def cells(doctree: nodes.document, tag: str) -> Iterator[tuple[nodes.container, str, list[str]]]:
@@ -126,67 +126,98 @@ def needed(statement: ast.stmt, before: list[tuple[ast.stmt, str]]) -> list[str]
 
 def collect(app, doctree: nodes.document):
     """Read the page's claims, take their cells away, and put their numbers in place; warn of what does not stand."""
-    page = app.env.docname
-    claims, warn = {}, lambda text, place=None: logger.warning(text, location=place or page)
-    sources = [block.astext() for block in doctree.findall(nodes.literal_block) if "cell_input" in block.parent["classes"]]
-    settings = {number for source in sources for number in numbers_in(source)}
-    for source in sources:
-        for alt in alts_in(source):
-            warn_of_digits(MARK_IN_ALT.sub("", alt), settings, "the alt text of a figure that moves", page)
+    claims = take(doctree)
+    fill(doctree, claims)
+    warn_of_loose_digits(app.env.docname, doctree)  # the cells of claims are gone: a bound in a condition is no setting
+    sentences = marked(doctree, claims)
+    for name, (said, place) in sentences.items():
+        if name not in claims:
+            logger.warning('nothing asserts the sentence marked #%s%s: "%s"', PREFIX, name, said, location=place)
+    found = []
+    for name, (claim, cell) in claims.items():
+        if name not in sentences:
+            logger.warning("claim %r: no sentence of the page is marked #%s%s", name, PREFIX, name, location=cell)
+            continue
+        said, place = sentences[name]
+        found.append(replace(claim, sentence=said))
+        if not claim.holds:
+            logger.warning('a claim is false: "%s"\n%s\n%s', said, claim.code, claim.shown, location=place)
+    app.env.metadata[app.env.docname]["claims"] = found
+
+
+Known = dict[str, tuple[Claim, nodes.container]]
+
+
+def take(doctree: nodes.document) -> Known:
+    """The claims of a page, by name, with their cells, which are taken away."""
+    claims: Known = {}
     for cell, source, printed in cells(doctree, TAG):
         for claim in read(source, printed):
             if claim.name in claims:
-                warn(f"two claims are named {claim.name!r}", cell)
-            claims[claim.name] = claim
+                logger.warning("two claims are named %r", claim.name, location=cell)
+            claims[claim.name] = claim, cell
         cell.parent.remove(cell)
+    return claims
 
-    def number(text: str, place) -> str:
-        name, _, form = text.partition(":")
-        name, _, key = name.partition(".")
-        try:
-            return written(claims[name].numbers[key], form)
-        except KeyError:
-            warn(f"{{number}}`{text}`: no claim of this page has that number", place)
-            return "?"
 
-    for node in list(doctree.findall(lambda node: isinstance(node, nodes.inline) and "number-of-claim" in node["classes"])):
-        node["classes"].remove("number-of-claim")
-        node["classes"].append("number")
-        node += nodes.Text(number(node["number"], node))
+def number(text: str, claims: Known, place: nodes.Node) -> str:
+    """What {number}`text` writes."""
+    name, _, form = text.partition(":")
+    name, _, key = name.partition(".")
+    if name not in claims or key not in claims[name][0].numbers:
+        logger.warning("{number}`%s`: no claim of this page has that number", text, location=place)
+        return "?"
+    return written(claims[name][0].numbers[key], form)
 
-    sentences = {}
+
+def fill(doctree: nodes.document, claims: Known) -> None:
+    """Write the numbers of claims into the text."""
     for node in doctree.findall(nodes.inline):
-        for name in [name.removeprefix(PREFIX) for name in node["ids"] if name.startswith(PREFIX)]:
-            if name in sentences:
-                warn(f"two sentences are marked #{PREFIX}{name}", node)
-            sentences[name] = node.astext(), node
+        if "number" in node:
+            node += nodes.Text(number(node["number"], claims, node))
+
+
+def marked(doctree: nodes.document, claims: Known) -> dict[str, tuple[str, nodes.Node]]:
+    """The marked sentences of a page by name, each with its place; alternative texts are left without marks."""
+    sentences: dict[str, tuple[str, nodes.Node]] = {}
+
+    def keep(name: str, said: str, place: nodes.Node) -> None:
+        if name in sentences:
+            logger.warning("two sentences are marked #%s%s", PREFIX, name, location=place)
+        sentences[name] = " ".join(said.split()), place
+
+    for node in doctree.findall(nodes.inline):
+        for anchor in [anchor for anchor in node["ids"] if anchor.startswith(PREFIX)]:
+            keep(anchor.removeprefix(PREFIX), node.astext(), node)
             node["classes"].append("claim")
-    for picture in list(doctree.findall(nodes.image)):
-        alt = picture.get("alt") or ""
-        warn_of_digits(MARK_IN_ALT.sub("", NUMBER_IN_ALT.sub("", alt)), settings, "the alt text", picture)
-        alt = NUMBER_IN_ALT.sub(lambda match, place=picture: number(match[1], place), alt)
+    for picture in [picture for picture in doctree.findall(nodes.image) if picture.get("alt")]:
+        alt = NUMBER_IN_ALT.sub(lambda found, place=picture: number(found[1], claims, place), picture["alt"])
         for said, name in MARK_IN_ALT.findall(alt):
-            sentences.setdefault(name, (said, picture))
+            keep(name, said, picture)
             anchor = nodes.inline(ids=[PREFIX + name])  # where the list of all leads; the picture's own would stand twice
             picture.parent.insert(picture.parent.index(picture), anchor)
-        if alt:
-            picture["alt"] = MARK_IN_ALT.sub(r"\1", alt)
-    for caption in doctree.findall(nodes.caption):
-        warn_of_digits(own_words(caption), settings, "the caption", caption)
+        picture["alt"] = MARK_IN_ALT.sub(r"\1", alt)
+    return sentences
 
-    for name, (said, place) in sentences.items():
-        if name not in claims:
-            warn(f'nothing asserts the sentence marked #{PREFIX}{name}: "{said}"', place)
-    found = []
-    for name, claim in claims.items():
-        if name not in sentences:
-            warn(f"claim {name!r}: no sentence of the page is marked #{PREFIX}{name}")
-            continue
-        said, place = sentences[name]
-        found.append(replace(claim, sentence=" ".join(said.split())))
-        if not claim.holds:
-            warn(f'a claim is false: "{found[-1].sentence}"\n{claim.code}\n{claim.shown}', place)
-    app.env.metadata[page]["claims"] = found
+
+def warn_of_loose_digits(page: str, doctree: nodes.document) -> None:
+    """Warn of numbers in captions and alternative texts that nothing computes or asserts, and that no cell of the page sets."""
+    sources = [block.astext() for block in doctree.findall(nodes.literal_block) if "cell_input" in block.parent["classes"]]
+    settings = {number for source in sources for number in numbers_in(source)}
+    texts = [("the alt text of a figure that moves", alt, page) for source in sources for alt in alts_in(source)]
+    for picture in doctree.findall(nodes.image):
+        texts.append(("the alt text", MARK_IN_ALT.sub("", NUMBER_IN_ALT.sub("", picture.get("alt") or "")), picture))
+    texts += [("the caption", own_words(caption), caption) for caption in doctree.findall(nodes.caption)]
+    for where, text, place in texts:
+        loose = [digits for digits in DIGITS.findall(text) if float(digits.replace(",", "")) not in settings]
+        if loose:
+            logger.warning(
+                "%s has numbers that nothing computes or asserts: %s. Write them by {number}`claim.key`, or mark the words "
+                "as a claim; what the page's code sets may stand as it is",
+                where,
+                ", ".join(loose),
+                location=place,
+            )
 
 
 def numbers_in(source: str) -> Iterator[float]:
@@ -209,22 +240,10 @@ def own_words(node: nodes.Node) -> str:
     if isinstance(node, nodes.Text):
         return str(node)
     spared = nodes.math | nodes.literal | nodes.reference | nodes.raw
-    if isinstance(node, spared) or {"claim", "number"} & set(node.get("classes", [])) or "xref" in node.tagname:
+    claimed = any(anchor.startswith(PREFIX) for anchor in node.get("ids", []))
+    if isinstance(node, spared) or claimed or "number" in node or "xref" in node.tagname:
         return " "
     return "".join(own_words(child) for child in node.children)
-
-
-def warn_of_digits(text: str, settings: set[float], where: str, place) -> None:
-    """Warn of numbers that nothing computes or asserts."""
-    loose = [digits for digits in DIGITS.findall(text) if float(digits.replace(",", "")) not in settings]
-    if loose:
-        logger.warning(
-            "%s has numbers that nothing computes or asserts: %s. Write them by {number}`claim.key`, or mark the words "
-            "as a claim; what the page's code sets may stand as it is",
-            where,
-            ", ".join(loose),
-            location=place,
-        )
 
 
 def of(env) -> dict[str, list[Claim]]:
@@ -275,4 +294,4 @@ def setup(app):
     app.add_role("number", Number())
     app.connect("doctree-read", collect)
     app.connect("doctree-resolved", add_evidence)
-    return {"env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"env_version": 3, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -306,6 +306,7 @@ def faulty(text: str, code: str, meta: str = "tags: [claims]") -> str:
 
 
 PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2.5]);"
+HIGH = f"```{{code-cell}} ipython3\n:tags: [claims]\n{IMPORTS}claim('high', 5 > 3.7, a=5)\n```"
 FAULTS = {
     "false": (
         faulty("[It is two.]{#claim-two}", "a = 1\nclaim('two', a == 2, a=a)"),
@@ -327,6 +328,14 @@ FAULTS = {
     "digits in the caption": (
         faulty("W.", PLOT, 'mystnb: {image: {alt: "A line"}, figure: {name: fig-x, caption: "Up to 2.5, and $7$, then 77."}}'),
         ["the caption has numbers that nothing computes or asserts: 77."],
+    ),
+    "digits that only an assertion has": (
+        faulty(f"[It is high.]{{#claim-high}}\n\n{HIGH}", PLOT, 'mystnb: {image: {alt: "Above 3.7"}}'),
+        ["the alt text has numbers that nothing computes or asserts: 3.7."],
+    ),
+    "two sentences for one claim": (
+        faulty(f"[It is high.]{{#claim-high}}\n\n{HIGH}", PLOT, 'mystnb: {image: {alt: "[A line]{#claim-high}"}}'),
+        ["two sentences are marked #claim-high"],
     ),
     "an unknown state": (faulty("{set}`turn it`", "pass"), ["{set}`turn it`: no figure of the page has that state"]),
     "a question without values": (
