@@ -5,8 +5,8 @@ eq-pca-dropped the error of PCA is the variance that it drops
 ```
 """
 
+import register
 from docutils import nodes
-from register import slug
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -54,31 +54,22 @@ def fill(app, doctree: nodes.document, docname: str) -> None:
     """Write which equations of a page later chapters take, with links to these chapters."""
     env = app.env
     for room in list(doctree.findall(lambda node: isinstance(node, nodes.container) and "gives" in node["classes"])):
-        mine = [label for label, (page, _) in env.get_domain("math").equations.items() if page == docname]
-        takers = {
-            label: [page for page in sorted(env.titles) if label in env.metadata[page].get("takes", [])] for label in mine
-        }
-        html = "".join(
-            f'<li><a href="#{nodes.make_id(f"equation-{label}")}">({number(env, docname, label)})</a> in '
-            + ", ".join(f'<a href="{app.builder.get_relative_uri(docname, page)}">{title(env, page)}</a>' for page in pages)
-            + "</li>"
-            for label, pages in takers.items()
-            if pages
-        )
+        html = ""
+        for equation in register.equations(env, env.equation_register):
+            pages = [page for page in sorted(env.titles) if equation.label in env.metadata[page].get("takes", [])]
+            if equation.page == docname and pages:
+                links = ", ".join(
+                    f'<a href="{app.builder.get_relative_uri(docname, page)}">{title(env, page)}</a>' for page in pages
+                )
+                html += f'<li><a href="#{equation.anchor}">({equation.number})</a> in {links}</li>'
         if html:
             html = f'<div class="earlier"><p class="forms-title"><strong>In later chapters</strong></p><ul>{html}</ul></div>'
         room.replace_self(nodes.raw("", html, format="html"))
 
 
-def number(env, page: str, label: str) -> str:
-    """An equation's number on its page."""
-    numbers = env.toc_fignumbers.get(page, {}).get("displaymath", {})
-    return ".".join(map(str, numbers.get(nodes.make_id(f"equation-{label}"), ("?",))))
-
-
 def title(env, page: str) -> str:
     chapter = env.toc_secnumbers.get(page, {}).get("", ())
-    return f"chapter {chapter[0]}" if chapter else slug(page)
+    return f"chapter {chapter[0]}" if chapter else register.slug(page)
 
 
 def setup(app):
