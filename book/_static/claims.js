@@ -16,9 +16,9 @@ for (const sentence of document.querySelectorAll(".claim")) {
   });
   box.addEventListener("toggle", (event) => {
     if (event.newState !== "open") return;
-    const lines = [...sentence.getClientRects()], last = lines.at(-1), first = lines[0], gap = 6;
-    const left = Math.min(last.left, innerWidth - box.offsetWidth - 12);
-    const below = last.bottom + gap, above = first.top - gap - box.offsetHeight;
+    const place = sentence.getBoundingClientRect(), gap = 6;
+    const left = Math.min(place.left, innerWidth - box.offsetWidth - 12);
+    const below = place.bottom + gap, above = place.top - gap - box.offsetHeight;
     const top = below + box.offsetHeight < innerHeight || above < 0 ? below : above;
     Object.assign(box.style, { left: `${Math.max(12, left) + scrollX}px`, top: `${top + scrollY}px` });
   });
