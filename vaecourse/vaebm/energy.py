@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from vaecourse.networks import initial_weights, mlp
+from vaecourse.randomness import own_generator
 
 
 class FourierFeatures(nn.Module):
@@ -19,7 +20,7 @@ class FourierFeatures(nn.Module):
 
     def __init__(self, inputs: int, features: int, scale: float, *, seed: int = 0):
         super().__init__()
-        drawn = torch.randn(inputs, features, generator=torch.Generator().manual_seed(seed))
+        drawn = torch.randn(inputs, features, generator=own_generator(seed))
         self.register_buffer("frequencies", 2 * pi * scale * drawn)
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
@@ -38,7 +39,7 @@ class EnergyNetwork(nn.Module):
         super().__init__()
         self.net = net
         for number, weight in enumerate(self.weights):
-            start = torch.randn(len(weight), generator=torch.Generator().manual_seed(number))
+            start = torch.randn(len(weight), generator=own_generator(number))
             self.register_buffer(f"singular_{number}", normalize(start, dim=0))
 
     @property
