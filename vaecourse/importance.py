@@ -4,7 +4,7 @@ Weights are kept by their logarithms, in nats: of densities of images they overf
 """
 
 from collections.abc import Callable
-from math import log
+from math import inf, log
 
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -68,12 +68,15 @@ def power_mean(
     log E w^s is small for a small s, and divided by s: there it is log1p E expm1 (s log w), which loses no digits.
     """
     _check(log_w)
+    if shares is None and power == 0:
+        return log_w.mean(0)
     if shares is None and abs(power) >= SMALL_POWER:
         return ((power * log_w).logsumexp(0) - log(len(log_w))) / power
     shares = log_w.new_full((len(log_w),) + (1,) * (log_w.ndim - 1), 1 / len(log_w)) if shares is None else shares
     if power == 0:
         return expectation(shares, log_w, 0)
-    most = (power * log_w).amax(0, keepdim=True) / power  # measured from the draw that counts most, nothing overflows
+    scaled = (power * log_w).masked_fill(shares == 0, -inf)
+    most = scaled.amax(0, keepdim=True) / power  # measured from the draw that counts most, nothing overflows
     most = most.masked_fill(most.isinf(), 0.0).detach()
     return most[0] + expectation(shares, (power * (log_w - most)).expm1(), 0).log1p() / power
 
