@@ -73,6 +73,7 @@ def power_mean(
     if shares is None and abs(power) >= SMALL_POWER:
         return ((power * log_w).logsumexp(0) - log(len(log_w))) / power
     shares = log_w.new_full((len(log_w),) + (1,) * (log_w.ndim - 1), 1 / len(log_w)) if shares is None else shares
+    log_w = log_w.masked_fill(shares == 0, 0.0)
     if power == 0:
         return expectation(shares, log_w, 0)
     scaled = (power * log_w).masked_fill(shares == 0, -inf)
