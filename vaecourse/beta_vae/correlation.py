@@ -17,8 +17,7 @@ from vaecourse.vae import VAE
 
 def _log_densities(q: Normal, z: Float[Tensor, "rows latents"]) -> Float[Tensor, "rows n latents"]:
     """log q(z_j | x_n) of each row of z under each of the posteriors, one latent at a time."""
-    standardized = (z[:, None] - q.mu) * (-q.log_sigma).exp()
-    return -0.5 * (standardized**2 + log(2 * torch.pi)) - q.log_sigma
+    return -0.5 * (q.standardized(z[:, None]) ** 2 + log(2 * torch.pi)) - q.log_sigma
 
 
 @dataclass(frozen=True)

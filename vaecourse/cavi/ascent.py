@@ -87,8 +87,9 @@ def _culprit(model: Model[Q], q: Q, number: int) -> BoundFell:
 def ascend(model: Model[Q], q: Q, *, sweeps: int = 1000, tolerance: float = 1e-6) -> Iterator[Step[Q]]:
     """Coordinate ascent from q: yields the start and the state after each sweep.
 
-    It ends when a sweep gains `tolerance` nats or less, or after `sweeps` of them. What it ends at is a local optimum. Raises
-    BoundFell where the ELBO falls, ValueError where it is not a number, and for negative sweeps or tolerance.
+    It ends when a sweep gains `tolerance` nats or less, or after `sweeps` of them. At its end no factor alone can raise
+    the bound by more: it is a local optimum, or a saddle, which a change of several factors at once leaves, or a place where the
+    factors hold one another and creep (`fit` says so). Raises BoundFell where the ELBO falls, ValueError where it is not a number, and for negative sweeps or tolerance.
     """
     if sweeps < 0 or tolerance < 0:
         raise ValueError(f"sweeps and tolerance must not be negative, got {sweeps} and {tolerance}")

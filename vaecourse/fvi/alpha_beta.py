@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaecourse.distributions import Normal
-from vaecourse.gradients import Estimate, LogJoint, along
-from vaecourse.importance import SMALL_POWER, log_densities, power_mean
+from vaecourse.gradients import Estimate, LogJoint, along, moving_densities
+from vaecourse.importance import SMALL_POWER, power_mean
 
 
 def _check_dials(alpha: float, beta: float) -> None:
@@ -64,11 +64,11 @@ def alpha_beta_gradient(
     """Minus the divergence from q to p(z|x), its integrals by draws from q, and its total derivative along them.
 
     log of int q^a p^b = log E_q q^(a-1) p^b (eq-fvi-alpha-beta-loss). The logarithms of means make it biased, the more the
-    fewer the draws. Raises ValueError unless alpha + beta > 0, and where log_joint gives other than one number a draw.
+    fewer the draws. Raises ValueError unless alpha + beta > 0, and where log_joint gives other than one number a draw, or one that does not move with z.
     """
 
     def bound(q: Normal, z: Tensor) -> Tensor:
-        log_p, log_q = log_densities(log_joint, q, z)
+        log_p, log_q = moving_densities(log_joint, q, z)
         return -alpha_beta_divergence(log_q, log_p, -log_q - log(len(z)), alpha=alpha, beta=beta)
 
     return along(q, bound, z)

@@ -75,7 +75,7 @@ class VAEBM(EBM):
     def inverse(self, x: Float[Tensor, "batch pixels"], z: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch dim"]:
         """eps = ((x - mu(z)) / sigma(z), z), which T maps to (x, z) (eq-vaebm-transform)."""
         p = self.decode(z)
-        return torch.cat([(x - p.mu) * (-p.log_sigma).exp(), z], dim=-1)
+        return torch.cat([p.standardized(x), z], dim=-1)
 
     def data_potential(self, xz: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """The same model in its own coordinates: E(x) - log p(x | z) - log p(z) in nats (eq-vaebm-data-potential).
