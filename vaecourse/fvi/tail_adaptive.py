@@ -31,7 +31,7 @@ def tail_adaptive_gradient(
 
     Along the draws alone: q's own dependence on phi is left out, as gamma = f''(w) w^2 asks for when f is a function of p / q.
     The weights stand for such an f, fitted to the tail anew in each step; the value has no meaning of its own. Raises
-    ValueError for beta outside [-1, 0], and where log_joint gives other than one number a draw, or one that does not move with z.
+    ValueError for beta outside [-1, 0], and where log_joint gives other than one number a draw, or one that z does not move.
     """
 
     def bound(q: Normal, z: Tensor) -> Tensor:
