@@ -10,6 +10,7 @@ Zero probabilities are in order: 0 log 0 is 0, in values and in gradients, and w
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import wraps
 from math import log, pi
 
 import torch
@@ -56,8 +57,8 @@ class Support:
         least, most = least.min().item(), most.max().item()
         if least < -self.SLACK or most > 1 + self.SLACK:
             raise ValueError(
-                f"coin flips (a Bernoulli decoder, binarize) were given values from {least:.4g} to {most:.4g}, and take values in "
-                "[0, 1] alone: scale the data, as by (x - x.min()) / (x.max() - x.min()), or take a Normal decoder for them"
+                f"coin flips (a Bernoulli decoder, binarize) were given values from {least:.4g} to {most:.4g}, and take values "
+                "in [0, 1] alone: scale the data, as by (x - x.min()) / (x.max() - x.min()), or take a Normal decoder for them"
             )
 
 
@@ -72,6 +73,19 @@ def watched(support: Support) -> Iterator[Support]:
         yield support
     finally:
         _watching.remove(support)
+
+
+def refusing(score: Callable) -> Callable:
+    """A function that scores a model, made to raise ValueError where a Bernoulli in it is asked about values outside [0, 1]."""
+
+    @wraps(score)
+    def checked(*args, **kwargs):
+        with watched(Support()) as support:
+            found = score(*args, **kwargs)
+        support.check()
+        return found
+
+    return checked
 
 
 def in_support(x: Tensor) -> Tensor:
@@ -166,7 +180,7 @@ def _infinite(log_p: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Bernoulli(_Parameters):
-    """Independent coin flips x in {0, 1}, one a coordinate, with p(x = 1) = sigmoid(logits); certain where logits are infinite."""
+    """Independent coin flips x in {0, 1}, one a coordinate, p(x = 1) = sigmoid(logits): certain where logits are infinite."""
 
     logits: Float[Tensor, "*batch dim"]
 

@@ -33,8 +33,8 @@ def polynomial(t: Float[Tensor, " n"], degree: int) -> Float[Tensor, "n features
 
 
 DEPENDENT = (
-    "the features hardly differ in what they say, so that their weights are lost to rounding. Center and scale the inputs first, "
-    "as by (t - t.mean()) / t.std(), and leave out what repeats"
+    "the features hardly differ in what they say, so that their weights are lost to rounding. Center and scale the inputs "
+    "first, as by (t - t.mean()) / t.std(), and leave out what repeats"
 )
 
 
@@ -74,18 +74,22 @@ class Regression:
         """The w that minimizes sum (x - features . w)^2, and sigma^2 the mean squared residual (eq-elbo-least-squares).
 
         They maximize the likelihood. In double precision. Raises ValueError where shapes do not match, values are not finite,
-        features depend on one another, or the fit leaves no residual: the likelihood then grows without bound as sigma goes to 0.
+        features depend on one another, or the fit leaves no residual: the likelihood then grows without bound as sigma goes
+        to 0.
         """
         features, x = _regression(features, x)
-        weights = torch.linalg.lstsq(features, x[:, None]).solution[:, 0]
+        scale = torch.ones_like(features[0])
+        if torch.linalg.matrix_rank(features) < features.shape[1]:  # powers of a year do, unless each is in its own unit
+            scale = features.square().mean(0).sqrt().clamp_min(torch.finfo(features.dtype).tiny)
+            if torch.linalg.matrix_rank(features / scale) < features.shape[1]:
+                raise ValueError(DEPENDENT)
+        weights = torch.linalg.lstsq(features / scale, x[:, None]).solution[:, 0] / scale
         variance = ((x - features @ weights) ** 2).mean().item()
         if len(x) <= features.shape[1] or variance <= (len(x) * torch.finfo(x.dtype).eps * x.abs().max().item()) ** 2:
             raise ValueError(
                 f"{features.shape[1]} weights fit {len(x)} values without error, and the likelihood has no maximum: take more "
                 "data, fewer features, or a prior (BayesianRegression)"
             )
-        if torch.linalg.matrix_rank(features) < features.shape[1]:
-            raise ValueError(DEPENDENT)
         return cls(weights, variance**0.5)
 
     def predict(self, features: Float[Tensor, "n d"]) -> Normal:

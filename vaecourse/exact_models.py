@@ -75,7 +75,11 @@ class ProbabilisticPCA:
         """
         x = floats(x)
         if x.ndim != 2 or not 0 < latents < x.shape[1]:
-            most = f"{x.shape[1] - 1}, one less than the pixels" if x.ndim == 2 else "one less than the pixels of rows, (n, pixels)"
+            most = (
+                f"{x.shape[1] - 1}, one less than the pixels"
+                if x.ndim == 2
+                else "one less than the pixels of rows, (n, pixels)"
+            )
             raise ValueError(f"latents must lie between 1 and {most}; got {latents} for data {tuple(x.shape)}")
         m = x.mean(0)
         variances, directions = torch.linalg.eigh((x - m).T @ (x - m) / len(x))
@@ -84,7 +88,7 @@ class ProbabilisticPCA:
         if not c > rounding:
             spanned = int((variances > rounding).sum())
             raise ValueError(
-                f"{latents} directions leave no variance for the noise: the data are finite rows that span {spanned} dimensions, "
+                f"{latents} directions leave no variance for the noise: the data must be finite, and span {spanned} dimensions, "
                 f"so take at most {spanned - 1} latents, more data, or data less their constant and repeated columns"
             )
         W = directions[:, -latents:] * (variances[-latents:] - c).clamp_min(0).sqrt()

@@ -44,7 +44,7 @@ def onto(module: nn.Module, x: Tensor | np.ndarray) -> Tensor:
 
 @contextmanager
 def gradients() -> Iterator[None]:
-    """Gradients are taken inside, whatever holds outside. Raises ValueError inside torch.inference_mode(): there none can be."""
+    """Gradients are taken inside, whatever holds outside. Raises ValueError inside torch.inference_mode(), which forbids it."""
     if torch.is_inference_mode_enabled():
         raise ValueError(
             "gradients are needed here (training, or chains that follow a gradient), and torch.inference_mode() rules them out "

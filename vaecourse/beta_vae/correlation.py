@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 
 from vaecourse import importance, processes
 from vaecourse.distributions import Normal
+from vaecourse.inputs import onto
 from vaecourse.vae import VAE
 
 
@@ -99,7 +100,7 @@ class BetaTCVAE(VAE):
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """D + R + (beta - 1) TC in nats, averaged over the batch, and its parts."""
-        x = x.to(self.device)
+        x = onto(self, x)
         q = self.encode(x)
         z = q.sample(generator)
         distortion, rate = -self.decode(z).log_prob(x).mean(), q.kl_to_standard().mean()

@@ -50,7 +50,11 @@ class Step(Generic[Q]):
 
 @dataclass(frozen=True)
 class Fit(Generic[Q]):
-    """The end of an ascent. `elbos` holds the ELBO at the start and after each sweep, in nats."""
+    """The end of an ascent. `elbos` holds the ELBO at the start and after each sweep, in nats.
+
+    `converged`: the last sweep gained the tolerance or less, and it was not creeping: as gains fall from sweep to sweep, those
+    to come are less than 1,000 times the tolerance, all together.
+    """
 
     q: Q
     elbos: Float[Tensor, " sweeps_and_start"]
@@ -87,9 +91,10 @@ def _culprit(model: Model[Q], q: Q, number: int) -> BoundFell:
 def ascend(model: Model[Q], q: Q, *, sweeps: int = 1000, tolerance: float = 1e-6) -> Iterator[Step[Q]]:
     """Coordinate ascent from q: yields the start and the state after each sweep.
 
-    It ends when a sweep gains `tolerance` nats or less, or after `sweeps` of them. At its end no factor alone can raise
-    the bound by more: it is a local optimum, or a saddle, which a change of several factors at once leaves, or a place where the
-    factors hold one another and creep (`fit` says so). Raises BoundFell where the ELBO falls, ValueError where it is not a number, and for negative sweeps or tolerance.
+    It ends when a sweep gains `tolerance` nats or less, or after `sweeps` of them. At its end no factor alone can raise the
+    bound by more. That is a local optimum, or a saddle, which a change of several factors at once leaves; or the factors hold
+    one another, and each sweep gains little of the much that is left, which `fit` tells. Raises BoundFell where the ELBO falls,
+    ValueError where it is not a number, and for negative sweeps or tolerance.
     """
     if sweeps < 0 or tolerance < 0:
         raise ValueError(f"sweeps and tolerance must not be negative, got {sweeps} and {tolerance}")
@@ -120,5 +125,20 @@ def fit(model: Model[Q], q: Q, *, sweeps: int = 1000, tolerance: float = 1e-6, p
             elbos.append(step.elbo)
             bar.set_postfix_str(f"ELBO {step.elbo:.6g} nats", refresh=False)
             bar.update(int(step.sweep > 0))
-    converged = len(elbos) > 1 and elbos[-1] - elbos[-2] <= tolerance
-    return Fit(step.q, torch.tensor(elbos, dtype=torch.float64), converged, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    converged = len(elbos) > 1 and elbos[-1] - elbos[-2] <= tolerance and not _creeps(model, step.q, elbos, tolerance)
+    return Fit(step.q, torch.tensor(elbos, dtype=torch.float64), converged, seconds)
+
+
+def _creeps(model: Model[Q], q: Q, elbos: list[float], tolerance: float) -> bool:
+    """Whether far more than the tolerance is left to gain, if each gain is the same share of the one before.
+
+    After fewer than three sweeps a gain may be the first of its kind: two more sweeps show how they go on.
+    """
+    ahead = elbos[-3:]
+    while len(elbos) < 4 and len(ahead) < len(elbos[-3:]) + 2:
+        for update in model.updates():
+            q = update(q)
+        ahead.append(model.elbo(q).item())
+    (before, now), rounding = (ahead[-2] - ahead[-3], ahead[-1] - ahead[-2]), 1e-12 * (1 + abs(ahead[-1]))
+    return now > rounding and now / max(before - now, rounding) * now > 1000 * tolerance

@@ -64,7 +64,8 @@ def alpha_beta_gradient(
     """Minus the divergence from q to p(z|x), its integrals by draws from q, and its total derivative along them.
 
     log of int q^a p^b = log E_q q^(a-1) p^b (eq-fvi-alpha-beta-loss). The logarithms of means make it biased, the more the
-    fewer the draws. Raises ValueError unless alpha + beta > 0, and where log_joint gives other than one number a draw, or one that does not move with z.
+    fewer the draws. Raises ValueError unless alpha + beta > 0, and where log_joint gives other than one number a draw,
+    or one that does not move with z.
     """
 
     def bound(q: Normal, z: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ def _down(objective: Callable[[Normal], Tensor], q: Normal, iterations: int) -> 
         slope, steepness = slope_at(x)
     if steepness > SLOPE:
         raise ArithmeticError(
-            f"the fit ended at {at(x):.6g} on a slope of {slope.norm():.3g}, which is no minimum: start nearer to one, or let it "
-            "take more iterations; where the objective has a kink, or falls for ever, there is none to be found"
+            f"the fit ended at {at(x):.6g} on a slope of {slope.norm():.3g}, which is no minimum: start nearer to one, or let "
+            "it take more iterations; where the objective has a kink, or falls for ever, there is none to be found"
         )
     return Normal(*x.view(2, -1))

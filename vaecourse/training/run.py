@@ -4,6 +4,7 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,9 @@ class CheckpointMismatch(ValueError):
 def check_path(path: Path) -> None:
     """Raises CheckpointMismatch where a checkpoint's path is a folder, OSError where nothing can be written there."""
     if path.is_dir():
-        raise CheckpointMismatch(f"{path} is a folder, and a checkpoint is a file: name one in it, as {path / 'run.safetensors'}")
+        raise CheckpointMismatch(
+            f"{path} is a folder, and a checkpoint is a file: name one in it, as {path / 'run.safetensors'}"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -195,7 +198,7 @@ class Run:
             kinds = f"{there[changed[0]].dtype} there and {own[changed[0]].dtype} here"
             raise CheckpointMismatch(f"{path} holds a model of another type: {changed[0]} is {kinds}. {remedy}")
         if (learned := note.get("learning", self._learning)) != self._learning:
-            turned = sorted(set(sum(learned.values(), [])) ^ set(sum(self._learning.values(), [])))
+            turned = sorted(set(chain(*learned.values())) ^ set(chain(*self._learning.values())))
             raise CheckpointMismatch(f"{path} is of a run with other layers frozen, {', '.join(turned)} among them. {remedy}")
         try:
             self.generator.set_state(tensors["generator"])

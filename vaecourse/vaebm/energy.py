@@ -59,8 +59,10 @@ class EnergyNetwork(nn.Module):
 
         Power iteration from where the last call stopped: v = W' u / |W' u|, then u = W v / |W v|, so many times. A
         convolution's weight counts as the matrix (outputs, the rest). Differentiable in the weights: d(u' W v)/dW = u v'.
-        Equation eq-vaebm-power-iteration; Yoshida and Miyato (2017).
+        Equation eq-vaebm-power-iteration; Yoshida and Miyato (2017). Raises ValueError for iterations < 1.
         """
+        if iterations < 1:
+            raise ValueError(f"power iteration takes at least 1 iteration, got {iterations}")
         norms = []
         for number, weight in enumerate(self.weights):
             W, u = weight.flatten(1), getattr(self, f"singular_{number}")
@@ -69,7 +71,7 @@ class EnergyNetwork(nn.Module):
                     v = normalize(W.T @ u, dim=0)
                     u.copy_(normalize(W @ v, dim=0))
             norms.append(u.clone() @ W @ v)
-        return torch.stack(norms)
+        return torch.stack(norms) if norms else torch.zeros(0)  # a network of other layers than these has none
 
 
 def energy_mlp(

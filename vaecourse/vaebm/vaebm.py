@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 
 from vaecourse import samplers
 from vaecourse.distributions import Normal
+from vaecourse.inputs import onto
 from vaecourse.vae import VAE
 from vaecourse.vaebm.chains import Chains
 from vaecourse.vaebm.ebm import EBM
@@ -95,7 +96,7 @@ class VAEBM(EBM):
         The ELBO is its estimate by one draw; the gap is the VAE's own. `log_normalizer` gives log Z: an estimate that is too
         low makes the bound too high.
         """
-        energy = self.energy if self.training else self.average
+        energy, x = self.energy if self.training else self.average, onto(self.energy, x)
         return self.vae.elbo(x, generator=generator).value - energy(x) - log_normalizer
 
     def sample_in_data_space(
