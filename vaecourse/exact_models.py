@@ -88,8 +88,8 @@ class ProbabilisticPCA:
         if not c > rounding:
             spanned = int((variances > rounding).sum())
             raise ValueError(
-                f"{latents} directions leave no variance for the noise: the data must be finite, and span {spanned} dimensions, "
-                f"so take at most {spanned - 1} latents, more data, or data less their constant and repeated columns"
+                f"{latents} directions leave no variance for the noise: the data must be finite, and they span {spanned} "
+                f"dimensions. Take at most {spanned - 1} latents, more data, or data less their constant and repeated columns"
             )
         W = directions[:, -latents:] * (variances[-latents:] - c).clamp_min(0).sqrt()
         return cls(W.flip(-1), m, c)

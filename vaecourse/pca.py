@@ -128,9 +128,10 @@ def randomized(
 ) -> PCA:
     """Principal components, nearly, for large data: an SVD within a random subspace that the data were multiplied into.
 
-    Time N pixels (components + oversampling) a pass; `variances` has only the directions found, `rest` what is left. Each
-    pass multiplies a direction by its variance once more, so that the small ones vanish. Halko, Martinsson and Tropp (2011), algorithm 4.4.
-    Raises ValueError or TypeError for data that are not finite rows of floats, too many components, oversampling or passes < 0.
+    Time N pixels (components + oversampling) a pass; `variances` has only the directions found, `rest` what is left. Each pass
+    multiplies a direction by its variance once more, so that the small ones vanish. Halko, Martinsson and Tropp (2011),
+    algorithm 4.4. Raises ValueError or TypeError for data that are not finite rows of floats, too many components, oversampling
+    or passes < 0.
     """
     m, centered = _centered(x, components)
     if oversampling < 0 or passes < 0:
