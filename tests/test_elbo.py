@@ -723,9 +723,11 @@ def test_a_posterior_that_the_grid_cannot_hold_is_refused():
     for ask in (bent.evidence, bent.posterior):
         with pytest.raises(ValueError, match=r"does not hold the posterior of x number 1, near z = 16: .* longer reach"):
             ask(double([1.0, 1.0], [20.0, 400.0]))
-    with pytest.raises(ValueError, match="narrower than the spacing, 0.004"):
+    with pytest.raises(ValueError, match=r"narrower than the spacing, 0.004"):
         elbo.parabola(1e-3).evidence(double([2.0, 4.0]))
-    far = LatentModel.on_line(lambda z: Normal(torch.cat([z, z**2], 1), z.new_full((len(z), 2), log(0.5))), reach=40.0, points=80_001)
+    far = LatentModel.on_line(
+        lambda z: Normal(torch.cat([z, z**2], 1), z.new_full((len(z), 2), log(0.5))), reach=40.0, points=80_001
+    )
     near_20 = integrate.quad(
         lambda z: exp(200 - z * z / 2 - 2 * ((20 - z) ** 2 + (400 - z * z) ** 2)), 19.5, 20.5, epsabs=0, points=[20.0]
     )[0]

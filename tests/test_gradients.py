@@ -799,7 +799,7 @@ def test_a_gradient_has_to_reach_the_draws_not_the_model_s_own_parameters_alone(
 
     for estimator in (reparameterized, path_only):
         estimator(q, log_joint, z)
-        with pytest.raises(ValueError, match="no gradient of log p.* reaches z"):
+        with pytest.raises(ValueError, match=r"no gradient of log p.* reaches z"):
             estimator(q, lambda z: log_joint(z.detach()), z)
     with pytest.raises(ValueError, match="reaches z"):
         path(q, lambda z: log_joint(z.detach()), z)

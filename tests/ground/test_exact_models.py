@@ -303,7 +303,7 @@ def test_where_no_variance_is_left_for_the_noise_the_fit_says_how_many_latents_t
     few = torch.randn(10, 40, generator=generator())
     with pytest.raises(ValueError, match="they span 9 dimensions"):
         ProbabilisticPCA.fit(few, 12)
-    with pytest.raises(ValueError, match="must be positive and finite, got -0.1"):
+    with pytest.raises(ValueError, match=r"must be positive and finite, got -0.1"):
         ProbabilisticPCA(torch.zeros(3, 1), torch.zeros(3), -0.1)
 
 

@@ -50,7 +50,9 @@ def test_the_mean_of_a_small_power_keeps_single_precision_near_its_limit(power):
     """Against double precision of a hundred digits' worth: log E w^s / s, by the cumulants mean + s variance / 2."""
     log_w = 3 * torch.randn(20, 4, generator=generator())
     precise = log_w.double()
-    exact = precise.mean(0) + 0.5 * power * precise.var(0, correction=0) + power**2 / 6 * ((precise - precise.mean(0)) ** 3).mean(0)
+    exact = (
+        precise.mean(0) + 0.5 * power * precise.var(0, correction=0) + power**2 / 6 * ((precise - precise.mean(0)) ** 3).mean(0)
+    )
     assert torch.allclose(power_mean(log_w, power).double(), exact, rtol=1e-5, atol=1e-5)
 
 

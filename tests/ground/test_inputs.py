@@ -47,7 +47,7 @@ def test_gradients_are_taken_inside_no_grad_and_inference_mode_is_named():
     x = torch.ones(1, requires_grad=True)
     with torch.no_grad(), inputs.gradients():
         assert (2 * x).requires_grad
-    with torch.inference_mode(), pytest.raises(ValueError, match="inference_mode.*no_grad"), inputs.gradients():
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"inference_mode.*no_grad"), inputs.gradients():
         pass
 
 

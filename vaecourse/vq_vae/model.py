@@ -242,8 +242,10 @@ def evaluate(model: VQVAE, x: Float[Tensor, "n pixels"], *, batch: int = 1000) -
     Raises ValueError where there are none, and for pixels outside [0, 1] where they are coin flips.
     """
     x, batch = tensor(x, "x"), whole(batch)
-    if len(x) == 0 or batch < 1:
-        raise ValueError(f"there must be images to judge by, so many at once; got {len(x)} and batch = {batch}")
+    if len(x) == 0:
+        raise ValueError("there are no images to judge by")
+    if batch < 1:
+        raise ValueError(f"batch, the images at once, must be at least 1; got {batch}")
     distortion, error, code = [], [], []
     for part in onto(model, x).split(batch):
         q = model.encode(part)
