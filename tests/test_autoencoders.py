@@ -391,3 +391,22 @@ def test_a_gpu_gives_what_the_cpu_gives():
     model = autoencoders.convolutional((1, 8, 8), 3)
     here = model.error(x)
     assert torch.allclose(model.cuda().error(x.cuda()).cpu(), here, rtol=1e-4)
+
+
+# Rows, and points far from the origin
+
+
+def test_encoders_and_decoders_of_any_architecture_are_given_rows():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    model, x = Autoencoder(net, nn.Identity(), 3, 3).eval(), torch.randn(2, 5, 3, generator=generator())
+    assert torch.equal(model.reconstruct(x)[1], model.reconstruct(x[1]))
+    assert model.error(x.double()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_a_list_gives_each_point_back_and_measures_distances_however_far_the_points_lie(offset):
+    points = offset + torch.randn(40, 3, generator=generator())
+    listed = Lookup(points)
+    assert torch.equal(listed.decode(listed.encode(points)), points)
+    exact = ((points[:, None] + 0.5 - points).double() ** 2).sum(-1).amin(1)
+    assert torch.allclose(autoencoders.distance_to_data(points + 0.5, points).double(), exact, rtol=1e-3)

@@ -1103,3 +1103,37 @@ def test_no_minibatch_step_on_a_gpu_waits_for_the_host():
             next(run)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+# Data and targets that are nearly degenerate
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_columns_that_others_make_up_are_named_whatever_rounding_left_of_them(seed):
+    t = torch.randn(60, 2, generator=generator(seed))
+    x = torch.cat([t, t @ torch.randn(2, 1, generator=generator(seed + 100))], 1)
+    for data in (x, x.double(), 1e6 * x, torch.stack([torch.arange(10.0), torch.arange(10.0) + 1], 1)):
+        with pytest.raises(ValueError, match="constant or a combination of others"):
+            GaussianMixture(data, 3)
+    GaussianMixture(x + 1e-3 * torch.randn(x.shape, generator=generator(seed)), 3)
+
+
+def test_data_may_be_arrays_or_carry_a_graph(no_shape_checks):
+    x = torch.randn(20, 2, generator=generator())
+    for data in (x.numpy(), x.clone().requires_grad_() * 1.0):
+        model = GaussianMixture(data, 2)
+        assert cavi.fit(model, model.start(generator()), progress=False).converged
+    assert torch.equal(MeanAndPrecision(x[:, 0].numpy()).x, x[:, 0].double())
+    with pytest.raises(TypeError, match="must be a tensor or a NumPy array"):
+        GaussianMixture([[1.0], [2.0]], 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_ascent_that_creeps_is_not_called_converged(dtype):
+    """rho = 1 - 1e-7: a sweep brings the mean nearer by a millionth, and half a nat is left where it seems to rest."""
+    target = GaussianTarget(torch.tensor([1.0, -1.0], dtype=dtype), TiltedGaussian(1 - 1e-7).precision)
+    fit = cavi.fit(target, target.start(), progress=False)
+    best = target.elbo(cavi.FactorizedGaussian(target.mean, fit.q.covariance)).item()
+    assert best - fit.elbo > 0.4 and fit.elbos[-1] - fit.elbos[-2] <= 1e-6 and not fit.converged
+    near = cavi.fit(target, target.start(target.mean), progress=False)
+    assert near.converged and near.elbo == pytest.approx(best)

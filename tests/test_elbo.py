@@ -680,3 +680,71 @@ def test_a_model_on_a_gpu_gives_the_cpus_numbers():
     there = BayesianRegression(x.cuda(), regression.x.cuda(), sigma=0.5)
     assert there.evidence.item() == pytest.approx(regression.evidence.item())
     assert there.elbo(there.best_diagonal).item() == pytest.approx(regression.elbo(regression.best_diagonal).item())
+
+
+# What is lost to rounding, or to a grid
+
+
+YEARS = torch.arange(1960.0, 2021.0)
+
+
+def series() -> Tensor:
+    return 0.02 * (YEARS - 1990) + 0.9 * torch.randn(len(YEARS), generator=generator())
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_a_polynomial_in_years_fits_as_well_as_one_in_centered_years(degree):
+    x = series()
+    centered = np.polynomial.polynomial.polyfit((YEARS.numpy() - 1990) / 30, x.numpy().astype(float), degree)
+    residual = x.numpy() - np.polynomial.polynomial.polyval((YEARS.numpy() - 1990) / 30, centered)
+    fit = Regression.fit(polynomial(YEARS, degree), x)
+    assert fit.sigma == pytest.approx(sqrt((residual**2).mean()), rel=1e-3)
+    assert fit.predict(polynomial(YEARS, degree)).mu[:, 0].numpy() == pytest.approx(x.numpy() - residual, abs=0.05)
+
+
+def test_features_that_repeat_one_another_are_an_error_that_says_what_to_do():
+    t = YEARS[:, None]
+    with pytest.raises(ValueError, match="Center and scale the inputs first"):
+        Regression.fit(torch.cat([t, 2 * t], 1), series())
+    with pytest.raises(ValueError, match="Center and scale the inputs first"):
+        BayesianRegression(torch.cat([t, 2 * t], 1), series(), sigma=1.0, prior_sigma=1e9)
+
+
+def test_the_evidence_of_single_precision_data_is_that_of_double():
+    t, x = YEARS, series()
+    single, twice = (BayesianRegression(polynomial(t.to(d), 2), x.to(d), sigma=1.0) for d in (torch.float32, torch.float64))
+    assert single.evidence.item() == pytest.approx(twice.evidence.item(), abs=1e-9)
+    assert single.elbo(Normal(torch.zeros(3), torch.zeros(3))).isfinite()
+
+
+def test_a_posterior_that_the_grid_cannot_hold_is_refused():
+    bent = elbo.parabola()
+    bent.evidence(double([1.0, 1.0], [3.0, 9.0]))
+    for ask in (bent.evidence, bent.posterior):
+        with pytest.raises(ValueError, match=r"does not hold the posterior of x number 1, near z = 16: .* longer reach"):
+            ask(double([1.0, 1.0], [20.0, 400.0]))
+    with pytest.raises(ValueError, match=r"narrower than the spacing, 0.004"):
+        elbo.parabola(1e-3).evidence(double([2.0, 4.0]))
+    far = LatentModel.on_line(
+        lambda z: Normal(torch.cat([z, z**2], 1), z.new_full((len(z), 2), log(0.5))), reach=40.0, points=80_001
+    )
+    near_20 = integrate.quad(
+        lambda z: exp(200 - z * z / 2 - 2 * ((20 - z) ** 2 + (400 - z * z) ** 2)), 19.5, 20.5, epsabs=0, points=[20.0]
+    )[0]
+    right = log(near_20) - 200 - 0.5 * log(2 * pi) - log(2 * pi * 0.25)
+    assert far.evidence(double([20.0, 400.0])).item() == pytest.approx(right, abs=1e-6)
+
+
+def test_zeros_have_values_and_gradients_in_bounds_and_divergences():
+    log_q = torch.tensor([0.2, -torch.inf, 0.1], dtype=torch.float64, requires_grad=True)
+    log_p = double(0.3, -inf, -1.0)
+    for value in (elbo.kl(log_q.log_softmax(-1), log_p), elbo.lower_bound(log_p, log_q.log_softmax(-1))):
+        (slope,) = torch.autograd.grad(value, log_q)
+        assert value.isfinite() and slope.isfinite().all() and slope[1] == 0
+    model, x = elbo.cats(), torch.arange(3)
+    assert torch.allclose(model.elbo(x, model.posterior(x)), model.evidence(x))
+
+
+def test_the_estimate_of_no_draws_is_an_error():
+    with pytest.raises(ValueError, match="at least 1 of them"):
+        elbo.elbo_estimate(torch.zeros(0, 3))

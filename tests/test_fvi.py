@@ -984,3 +984,56 @@ def test_a_step_on_a_gpu_copies_nothing_to_the_host(estimator):
         estimator(q, lambda z: -0.5 * (z**2).sum(-1), importance.draw(q, 50, noise))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+# Zeros, and ratios beyond the floats
+
+
+def test_a_curve_has_its_limit_at_zero_and_no_gradient_there():
+    for f in (*fvi.ALL, fvi.power(0.3), fvi.power(-1.0), fvi.power(2.5)):
+        for curve in (f.f, f.star):
+            log_t = torch.tensor([-inf, -1.0], dtype=torch.float64, requires_grad=True)
+            value = curve.value(log_t)
+            assert value[0].item() == curve.at_zero and value[1].isfinite()
+            (slope,) = torch.autograd.grad(value[1], log_t)
+            assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize("f", [fvi.inclusive_kl, fvi.jensen_shannon, fvi.hellinger, fvi.total_variation, fvi.power(0.3)])
+def test_draws_of_weight_zero_leave_losses_and_their_gradients_finite(f):
+    log_w = torch.tensor([0.3, -inf, -1.0], dtype=torch.float64, requires_grad=True)
+    w = np.exp([0.3, -np.inf, -1.0])
+    by_hand = np.mean([f.star.at_zero if one == 0 else f.star.value(double(log(one))).item() for one in w])
+    for loss in (fvi.variational_bound(f, log_w), fvi.rescaled_bound(f, log_w), fvi.inclusive_bound(log_w)):
+        (slope,) = torch.autograd.grad(loss, log_w)
+        assert loss.isfinite() and slope.isfinite().all() and slope[1] == 0
+    assert fvi.variational_bound(f, log_w).item() == pytest.approx(by_hand)
+    assert fvi.inclusive_bound(log_w).item() == pytest.approx((w[[0, 2]] * np.log(w[[0, 2]])).sum() / w.sum())
+
+
+@pytest.mark.parametrize("dtype, far", [(torch.float32, -200.0), (torch.float64, -2000.0)])
+def test_ratios_that_overflow_have_the_divergences_that_their_points_have(dtype, far):
+    """p = (1/2, 1/2), q = (1, e^far): KL(p || q) is log(1/2) - far / 2, Hellinger 2 - 2 sqrt(1/2), total variation 1/2."""
+    log_q, log_p = torch.tensor([0.0, far], dtype=dtype), torch.tensor([0.5, 0.5], dtype=dtype).log()
+    right = {fvi.inclusive_kl: log(0.5) - far / 2, fvi.hellinger: 2 - 2 * sqrt(0.5), fvi.total_variation: 0.5}
+    right |= {fvi.exclusive_kl: log(2), fvi.chi_square: 1.0, fvi.jensen_shannon: jensenshannon([0.5, 0.5], [1, 0]) ** 2}
+    for f, value in right.items():
+        assert fvi.divergence(f, log_q, log_p).item() == pytest.approx(value, rel=1e-5), f.name
+
+
+@pytest.mark.parametrize("alpha", [1e-6, -1e-6, 1 - 1e-6, 1 + 1e-6])
+def test_powers_near_their_limits_keep_single_precision(alpha):
+    log_q, log_p = (torch.randn(50, generator=generator(seed)).log_softmax(0) for seed in (0, 1))
+    limit = fvi.inclusive_kl if abs(alpha) < 0.5 else fvi.exclusive_kl
+    right = fvi.divergence(limit, log_q.double(), log_p.double()).item()
+    assert fvi.divergence(fvi.power(alpha), log_q, log_p).item() == pytest.approx(right, rel=1e-3)
+    bound, elbo = fvi.renyi_bound(log_p - log_q, alpha=1 + 1e-6), (log_p - log_q).double().mean().item()
+    assert bound.item() == pytest.approx(elbo, rel=1e-4)
+
+
+def test_an_interval_reaches_as_far_as_its_value_says():
+    low, high = fvi.evidence_interval(fvi.exclusive_kl, double(100.0, 5.0, -300.0))
+    assert low.tolist() == pytest.approx([-100, -5, 300]) and high.tolist() == [inf] * 3
+    low, high = fvi.evidence_interval(fvi.inclusive_kl, double(1e40))
+    assert low.item() == -inf and exp(high.item()) * high.item() == pytest.approx(1e40)
+    assert fvi.evidence_interval(fvi.exclusive_kl, double(100.0), reach=80.0)[0].item() == -inf

@@ -616,3 +616,83 @@ def test_dials_that_add_to_nothing_are_refused(alpha, beta):
 def test_the_alpha_beta_divergence_refuses_no_points():
     with pytest.raises(ValueError, match="at least one point"):
         fvi.alpha_beta_divergence(torch.zeros(0), torch.zeros(0), 0.0, alpha=0.5, beta=0.5)
+
+
+# Zeros, limits, and fits that stop too soon
+
+
+def alpha_beta(q: np.ndarray, p: np.ndarray, a: float, b: float) -> float:
+    """The definition, in double precision, of densities without zeros."""
+    s = a + b
+    return log((q**s).sum()) / (b * s) + log((p**s).sum()) / (a * s) - log((q**a * p**b).sum()) / (a * b)
+
+
+@pytest.mark.parametrize("a, b", [(1.0, 1e-5), (1e-5, 1.0), (1.0, -1e-5), (-1e-5, 2.0), (0.7, 0.005)])
+def test_the_alpha_beta_divergence_keeps_single_precision_near_its_limits(a, b):
+    log_q, log_p = (torch.randn(30, generator=generator(seed)) for seed in (0, 1))
+    right = alpha_beta(log_q.double().exp().numpy(), log_p.double().exp().numpy(), a, b)
+    assert fvi.alpha_beta_divergence(log_q, log_p, 0.0, alpha=a, beta=b).item() == pytest.approx(right, rel=1e-4)
+
+
+@pytest.mark.parametrize("a, b", [(0.5, 0.5), (2.0, 0.0), (0.0, 1.0), (1.0, 0.005), (1.5, -0.5)])
+def test_zeros_that_both_share_change_no_alpha_beta_divergence_and_no_gradient(a, b):
+    log_q = torch.tensor([0.2, -inf, 0.4, -0.3], dtype=torch.float64, requires_grad=True)
+    log_p = double(0.1, -inf, -1.0, 0.6)
+    value = fvi.alpha_beta_divergence(log_q, log_p, 0.0, alpha=a, beta=b)
+    (slope,) = torch.autograd.grad(value, log_q)
+    there = [0, 2, 3]
+    assert value.item() == pytest.approx(fvi.alpha_beta_divergence(log_q[there], log_p[there], 0.0, alpha=a, beta=b).item())
+    assert slope.isfinite().all() and slope[1] == 0
+
+
+@pytest.mark.parametrize("spread", [300.0, 5000.0])
+@pytest.mark.parametrize("f", [fvi.inclusive_kl, fvi.hellinger, fvi.chi_square, fvi.power(-1.0), fvi.power(0.3)])
+def test_f_cavi_takes_a_table_of_any_spread(f, spread):
+    log_joint = spread * torch.randn(4, 5, generator=generator(), dtype=torch.float64)
+    found = fvi.f_cavi(f, log_joint)
+    assert len(found.trace) < 200 and not np.isnan(found.trace).any() and found.trace[-1] == pytest.approx(0, abs=1e-12)
+    assert [log_q.argmax().item() for log_q in found.log_factors] == list(divmod(log_joint.argmax().item(), 5))
+
+
+@pytest.mark.parametrize("alpha, start", [(2.0, 0.3), (2.0, 0.1), (3.0, 0.3), (1.5, 0.1), (-1.0, 2.0), (0.5, 1.0)])
+def test_an_exact_fit_reaches_the_known_variance_from_a_start_near_infinity(alpha, start):
+    tilted = TiltedGaussian(0.9)
+
+    def far(q: Normal) -> Tensor:
+        value = fvi.renyi_divergence(q, double(0, 0), tilted.precision, alpha=alpha)
+        return value if alpha > 0 else -value
+
+    q = fvi.fit_exactly(far, Normal(torch.zeros(2), torch.full((2,), log(start))))
+    assert (2 * q.log_sigma).exp().tolist() == pytest.approx([fvi.mean_field_variance(alpha, 0.9)] * 2, rel=1e-6)
+
+
+def test_a_fit_that_ends_on_a_slope_says_so():
+    """It falls up to a wall: no minimum."""
+    with pytest.raises(ArithmeticError, match="on a slope of 1, which is no minimum"):
+        fvi.fit_exactly(lambda q: torch.where(q.mu < 1, -q.mu, inf).sum(), Normal(torch.zeros(1), torch.zeros(1)))
+
+
+def test_a_renyi_divergence_is_infinite_where_its_matrix_is_singular():
+    q = Normal(double([0.0, 0.0], [0.0, 0.0]), double([0.0, 0.0], [-1.0, -1.0]))
+    value = fvi.renyi_divergence(q, double(0, 0), 2 * torch.eye(2).double(), alpha=2.0)  # A = 2 I - 2 I for the first
+    assert value[0].item() == inf and value[1].isfinite()
+
+
+def test_a_mean_field_variance_has_its_limits_for_huge_alpha():
+    for alpha in (1e120, 1e154, 1e308, inf):
+        assert fvi.mean_field_variance(alpha, 0.9) == pytest.approx(0.1)
+    assert fvi.mean_field_variance(-1e200, -0.9) == pytest.approx(1.9)
+
+
+def test_estimators_refuse_a_model_whose_draws_are_detached_though_its_parameters_learn():
+    weight, q = torch.ones(2, requires_grad=True), Normal(torch.zeros(2), torch.zeros(2))
+    z = q.sample(generator(), shape=(6,))
+    estimators = [
+        partial(fvi.reparameterized, fvi.hellinger),
+        partial(fvi.renyi_gradient, alpha=0.5),
+        fvi.tail_adaptive_gradient,
+    ]
+    for estimator in (*estimators, partial(fvi.alpha_beta_gradient, alpha=0.5, beta=0.5)):
+        estimator(q, lambda z: -((weight * z) ** 2).sum(-1), z)
+        with pytest.raises(ValueError, match="reaches z: compute it from z, without detach"):
+            estimator(q, lambda z: -((weight * z.detach()) ** 2).sum(-1), z)

@@ -812,3 +812,61 @@ def test_the_mean_of_a_log_weight_is_the_elbo():
     draws = draws_of(GAUSSIAN, 40_000)
     f = reinforce(GAUSSIAN, QUARTIC, draws).value
     assert abs(f.mean().item() - quartic_elbo(LAMBDA)) < 3.9 * f.std().item() / sqrt(40_000)
+
+
+# What is refused
+
+
+def test_a_gradient_has_to_reach_the_draws_not_the_model_s_own_parameters_alone():
+    """As in a VAE that decodes z.detach(): log p has a gradient, in the decoder's weights."""
+    decoder, q = nn.Linear(2, 3), Normal(torch.zeros(2), torch.zeros(2))
+    z = q.sample(generator(), shape=(5,))
+
+    def log_joint(z: Tensor) -> Tensor:
+        return -(decoder(z) ** 2).sum(-1) + Normal.standard(z).log_prob(z)
+
+    for estimator in (reparameterized, path_only):
+        estimator(q, log_joint, z)
+        with pytest.raises(ValueError, match=r"no gradient of log p.* reaches z"):
+            estimator(q, lambda z: log_joint(z.detach()), z)
+    with pytest.raises(ValueError, match="reaches z"):
+        path(q, lambda z: log_joint(z.detach()), z)
+    with torch.no_grad():
+        reparameterized(q, log_joint, z)
+
+
+def test_a_batch_larger_than_its_population_and_labels_of_minus_one_are_refused():
+    x = torch.randn(4, 2, generator=generator())
+    with pytest.raises(ValueError, match="4 points stand for 3"):
+        logistic_regression(x, torch.ones(4), population=3)
+    with pytest.raises(ValueError, match="4 points stand for 0"):
+        logistic_regression(x, torch.ones(4), population=0)
+    with pytest.raises(ValueError, match=r"values from -1 to 1"):
+        logistic_regression(x, torch.tensor([1.0, -1.0, 1.0, 1.0]))
+
+
+def test_no_draws_are_an_error():
+    q = Bernoulli(torch.zeros(2))
+    with pytest.raises(ValueError, match="at least 1 draw"):
+        reinforce(q, lambda z: z.sum(-1), torch.zeros(0, 2))
+
+
+def test_the_exact_elbo_leaves_out_what_q_excludes():
+    """Two of three classes, each as likely, log p = 0: the entropy, log 2, at its maximum."""
+    q = Categorical(torch.tensor([[0.0, 0.0, -torch.inf]], dtype=torch.float64))
+    value, gradient = exact(q, lambda z: 0.0 * z.double().sum(-1))
+    assert value.item() == pytest.approx(log(2)) and torch.allclose(gradient, torch.zeros(1, 3).double(), atol=1e-12)
+
+
+@pytest.mark.parametrize("draws, exists", [(4, False), (5, False), (6, True)])
+def test_with_halves_of_two_draws_the_control_variate_of_log_sigma_has_no_mean(draws, exists):
+    """The slope through two draws is (g_1 - g_2) / (h_1 - h_2), h = eps^2 - 1: near h_1 = h_2 its tail is like Cauchy's.
+
+    A mean of |a*| that exists settles; here it grows with the number of halves, as the logarithm does.
+    """
+    half = draws // 2
+    eps = torch.randn(400_000, half, generator=generator(), dtype=torch.float64).T
+    g, h = eps * (eps**2 - 1), eps**2 - 1  # f = z, in log sigma
+    size = fitted_coefficient(g, h).abs().clamp(max=1e12)
+    tail = [(size > at).double().mean().item() for at in (10.0, 100.0)]
+    assert (tail[1] < 0.03 * tail[0]) == exists  # a tenth for each factor of ten: no mean; a hundredth: there is one

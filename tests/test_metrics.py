@@ -771,3 +771,15 @@ def test_annealing_on_a_gpu_finds_the_evidence():
     for noise in (generator(2), torch.Generator("cuda").manual_seed(2)):
         found = metrics.ais(lambda z: model.likelihood(z).log_prob(there) + prior.log_prob(z), prior, noise)
         assert ((found.value.cpu() - model.evidence(x)).abs() < 4.5 * found.error.cpu()).all()
+
+
+def test_a_distance_of_what_is_not_finite_is_an_error_and_not_the_best_there_is(no_shape_checks):
+    zero, eye = torch.zeros(2), torch.eye(2)
+    for wrong in ((zero + torch.nan, eye, zero, eye), (zero, eye, zero, eye * torch.inf), (zero, eye + torch.nan, zero, eye)):
+        with pytest.raises(ValueError, match="must be finite: there is NaN or infinity in what the features gave"):
+            metrics.frechet_gaussians(*wrong)
+    with pytest.raises(ValueError, match=r"mu_b \(3,\)"):
+        metrics.frechet_gaussians(zero, eye, torch.zeros(3), eye)
+    assert metrics.frechet_gaussians(np.ones(2), np.eye(2), zero, eye) == pytest.approx(2)
+    with pytest.raises(ValueError, match="at least 2 draws"):
+        metrics.frechet_bias(eye, 1, 5)

@@ -1,5 +1,6 @@
 """Principal component analysis, against scikit-learn, random subspaces, numeric search, and the likelihood of its model."""
 
+from functools import partial
 from math import pi
 
 import numpy as np
@@ -344,3 +345,36 @@ def test_a_gpu_gives_what_the_cpu_gives(method):
     x = table()
     there = method(x.cuda(), 3)
     assert there.components.is_cuda and torch.allclose(there.components.cpu(), method(x, 3).components, atol=1e-8)
+
+
+# What is not known, and what does not vary
+
+
+def test_shares_of_a_randomized_basis_are_of_the_whole_variance():
+    x = torch.randn(500, 200, generator=generator(), dtype=torch.float64)
+    theirs, ours = decomposition.PCA().fit(x.numpy()), pca.randomized(x, 5, generator())
+    assert ours.explained[4].item() == pytest.approx(theirs.explained_variance_ratio_[:5].sum(), abs=0.01)
+    assert ours.error_by_rank[0].item() == pytest.approx(x.var(0, correction=0).sum().item())
+    left = ((x - ours.reconstruct(x)) ** 2).sum(1).mean().item()
+    assert ours.error_by_rank[5].item() == pytest.approx(left, rel=0.02) and ours.truncated(2).rest == ours.rest
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1])
+def test_constant_data_have_no_shares_of_variance(value):
+    with pytest.raises(ValueError, match="constant: they have no variance to explain"):
+        _ = pca.svd(torch.full((10, 3), value), 1).explained
+
+
+def test_arrays_and_half_precision_have_the_components_of_the_same_numbers(no_shape_checks):
+    x = torch.randn(30, 4, generator=generator()).half()
+    for fit in (pca.eigen, pca.svd, partial(pca.randomized, generator=generator())):
+        assert fit(x, 2).components.dtype == torch.float32
+    assert torch.equal(pca.svd(x.numpy().astype(np.float32), 2).components, pca.svd(x.float(), 2).components)
+    with pytest.raises(TypeError, match="tensor or a NumPy array"):
+        pca.svd([[1.0, 2.0]], 1)
+
+
+def test_from_no_directions_expectation_maximization_finds_none():
+    x = torch.randn(30, 4, generator=generator(), dtype=torch.float64) * torch.tensor([3.0, 1, 1, 1])
+    model = pca.em_step(ProbabilisticPCA(torch.zeros(4, 1).double(), x.mean(0), 1.0), x)
+    assert (model.W == 0).all()

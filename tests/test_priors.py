@@ -270,3 +270,10 @@ def test_a_step_on_a_gpu_copies_nothing_to_the_host():
     torch.cuda.set_sync_debug_mode("error")
     prior.loss(x, noise)["loss"].backward()
     torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_classifier_of_codes_is_given_rows():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 5), nn.BatchNorm1d(5), nn.Linear(5, 1)).eval()
+    prior, z = ContrastivePrior(bernoulli_vae(6, 2, hidden=(5,)), net), torch.randn(3, 4, 2, generator=generator())
+    assert torch.allclose(prior.log_ratio(z)[1], prior.log_ratio(z[1])) and prior.resample(4, generator()).shape == (4, 2)

@@ -397,3 +397,18 @@ def test_a_step_on_a_gpu_copies_nothing_to_the_host_and_agrees(build, images):
     loss = there.loss(x, noise)["loss"]
     torch.cuda.set_sync_debug_mode("default")
     assert loss.item() == pytest.approx(here, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind, settings", [(GeometricVAE, {"alpha": 0.5}), (DUVAE, {})])
+def test_a_loss_takes_images_of_any_type(kind, settings):
+    model, x = bernoulli_vae(6, 2, hidden=(5,), kind=kind, **settings), torch.rand(4, 6, generator=generator()).half()
+    losses = [model.loss(images, generator())["loss"].item() for images in (x.float(), x.double())]
+    assert losses[0] == losses[1]
+
+
+@needs_cuda
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind, settings", [(GeometricVAE, {"alpha": 0.5}), (DUVAE, {})])
+def test_a_loss_brings_images_to_the_model_s_device(kind, settings):
+    model = bernoulli_vae(6, 2, hidden=(5,), kind=kind, **settings).cuda()
+    assert model.loss(torch.rand(4, 6))["loss"].isfinite()

@@ -658,3 +658,62 @@ def test_a_reconstruction_averaged_over_pixels_beside_a_summed_rate_collapses_th
     scores = [evaluate(model, x, 50, generator()) for model in (right, wrong)]
     assert scores[0].active_units >= 1 and scores[1].active_units == 0
     assert scores[1].nll > scores[0].nll + 3
+
+
+# Any architecture, any type, few images
+
+
+def batch_normalized(width: int) -> VAE:
+    torch.manual_seed(0)
+    decoder = nn.Sequential(
+        nn.Linear(4, width), nn.BatchNorm1d(width), nn.Unflatten(1, (width, 1)), nn.Flatten(), nn.Linear(width, 6)
+    )
+    return VAE(GaussianNetwork(mlp(6, 5, 8)), BernoulliNetwork(decoder), 6, 4)
+
+
+@pytest.mark.parametrize("width", [5, 20])
+def test_a_decoder_is_given_rows_so_that_batch_normalization_is_over_the_batch(width):
+    """Width 20 is the batch's own: there BatchNorm1d took the batch for its channels, in silence."""
+    model, x = batch_normalized(width), torch.rand(20, 6, generator=generator())
+    model.elbo(x, draws=3, generator=generator())  # moves the running statistics
+    training.fit(model, x, steps=3, batch_size=20, progress=False)
+    z = model.encode(x).mean
+    rows, draws = model.decode(z).log_prob(x), model.decode(z.expand(3, -1, -1)).log_prob(x)
+    assert torch.allclose(draws, rows.expand(3, -1)) and draws.shape == (3, 20)
+    assert torch.allclose(model.decode(z.flip(0)[None]).log_prob(x.flip(0))[0].flip(0), rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_images_and_codes_of_any_type_are_taken_as_the_model_s(dtype):
+    model, x = bernoulli_vae(6, 2, hidden=(5,)), torch.rand(3, 6, generator=generator()).half()
+    losses = [model.loss(images, generator())["loss"].item() for images in (x.float(), x.to(dtype))]
+    assert losses[0] == losses[1]
+    assert torch.equal(model.generate(torch.zeros(1, 2, dtype=dtype)), model.generate(torch.zeros(1, 2)))
+    assert torch.equal(
+        model.log_joint(x.to(dtype), torch.zeros(3, 2, dtype=dtype)), model.log_joint(x.float(), torch.zeros(3, 2))
+    )
+
+
+def test_the_book_s_models_train_where_double_precision_is_the_default(no_shape_checks):
+    torch.set_default_dtype(torch.float64)
+    try:
+        x = torch.rand(20, 6, generator=generator()).float()
+        assert training.fit(bernoulli_vae(6, 2, hidden=(5,)), x, steps=2, progress=False).steps == 2
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_score_refuses_pixels_that_are_no_probabilities_and_one_image():
+    model, x = bernoulli_vae(6, 2, hidden=(5,)), torch.rand(3, 6, generator=generator())
+    with pytest.raises(ValueError, match="to 3, and take values"):
+        evaluate(model, torch.cat([x, torch.full((1, 6), 3.0)]), 5)
+    with pytest.raises(ValueError, match="evaluate averages over images, and needs at least 2"):
+        evaluate(model, x[:1], 5)
+    with pytest.raises(ValueError, match="draws, the number an image, must be at least 1; got 0"):
+        bernoulli_vae(6, 2, hidden=(5,), kind=IWAE, draws=0)
+
+
+def test_a_score_takes_numbers_and_images_of_numpy(no_shape_checks):
+    model, x = bernoulli_vae(6, 2, hidden=(5,)), torch.rand(3, 6, generator=generator())
+    mine = evaluate(model, x.double().numpy(), np.int64(5), generator(), decodes=np.int64(10))
+    assert mine == evaluate(model, x, 5, generator(), decodes=10)

@@ -816,3 +816,32 @@ if __name__ == "__main__":
     vaebm = small()
     training.fit(vaebm, POINTS, steps=6, batch_size=4, progress=False, device="cpu")
     torch.save(vaebm.state_dict(), Path(sys.argv[1]) / f"{processes.rank()}.pt")
+
+
+# Copies, and small numbers
+
+
+def test_the_average_of_an_energy_has_its_batch_statistics():
+    net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.SiLU(), nn.Linear(8, 1))
+    model = EBM(EnergyNetwork(net), 2, Chains(40, 2, 0.1), steps=2, decay=0.0)
+    x = 2 + 0.3 * torch.randn(60, 2, generator=generator())
+    training.fit(model, x, steps=5, batch_size=20, progress=False)
+    assert not torch.equal(model.average.net[1].running_mean, torch.zeros(8))
+    assert torch.allclose(model.energy(x), model.average(x))  # with decay 0 the average is the energy, buffers and all
+
+
+def test_power_iteration_takes_an_iteration_and_layers():
+    with pytest.raises(ValueError, match="at least 1 iteration, got 0"):
+        energy_mlp(2, (4,)).spectral_norms(0)
+
+    class Bowl(nn.Module):
+        def forward(self, x):
+            return (x**2).sum(-1, keepdim=True)
+
+    assert EnergyNetwork(Bowl()).spectral_norms().sum() == 0
+
+
+def test_points_of_any_type_are_taken_as_the_energy_s():
+    model, x = EBM(energy_mlp(2, (4,)), 2, Chains(10, 2, 0.1), steps=1), torch.randn(5, 2, generator=generator())
+    losses = [model.contrast(points, x)["loss"].item() for points in (x, x.double())]
+    assert losses[0] == losses[1]

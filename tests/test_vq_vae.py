@@ -729,3 +729,27 @@ if __name__ == "__main__":
     folder, rank = Path(sys.argv[1]), processes.rank()
     (folder / f"{rank}.json").write_text(json.dumps(loss))
     torch.save(state, folder / f"{rank}.pt")
+
+
+# Mixed precision
+
+
+def test_codes_are_found_and_learned_in_their_own_precision_under_autocast():
+    """Far from the origin, where half precision cannot tell codes apart."""
+    z, e = torch.randn(500, 8, generator=generator()) + 3, torch.randn(64, 8, generator=generator(1)) + 3
+    right = torch.cdist(z.double(), e.double(), compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+    books = [EMACodebook(e, decay=0.5) for _ in range(2)]
+    books[0](z)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (vq_vae.nearest(z, e) == right).double().mean() > 0.99
+        books[1](z)
+    for book in books:
+        book.after_step(generator())
+    assert torch.equal(books[0].vectors, books[1].vectors)
+
+
+@pytest.mark.parametrize("kind", [Codebook, EMACodebook])
+def test_vectors_in_half_precision_are_quantized_as_single(kind):
+    book, z = kind(torch.randn(4, 8, generator=generator())), torch.randn(5, 8, generator=generator(1)).bfloat16()
+    assert torch.equal(book(z).code, book(z.float()).code) and book(z).straight_through.dtype == torch.float32
+    book.after_step()

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 FLOORS: dict[str, tuple[str, ...]] = {
     "ground": (
-        *("provenance", "processes", "randomness", "distributions", "importance", "networks", "training", "samplers"),
+        *("provenance", "processes", "inputs", "randomness", "distributions", "importance", "networks", "training", "samplers"),
         *("exact_models", "datasets", "metrics", "figures"),
     ),
     "chapters": (

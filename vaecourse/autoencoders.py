@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
-from vaecourse.networks import conv_decoder, conv_encoder, initial_weights, mlp
+from vaecourse.inputs import onto
+from vaecourse.networks import by_rows, conv_decoder, conv_encoder, initial_weights, mlp
 from vaecourse.randomness import normal
 
 
@@ -25,15 +26,17 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch latents"]:
         """The code e(x). Raises ValueError where rows do not have the model's pixels."""
-        if x.shape[-1] != self.pixels:
+        x = onto(self, x)
+        if x.ndim == 0 or x.shape[-1] != self.pixels:
             raise ValueError(f"images must be rows of {self.pixels} pixels; got {tuple(x.shape)}. Flatten them: x.flatten(1)")
-        return self.encoder(x)
+        return by_rows(self.encoder, x)
 
     def decode(self, z: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch pixels"]:
         """The image d(z). Raises ValueError where the last axis of z is not the latents."""
-        if z.shape[-1] != self.latents:
+        z = onto(self, z)
+        if z.ndim == 0 or z.shape[-1] != self.latents:
             raise ValueError(f"codes must end in {self.latents} latents; got shape {tuple(z.shape)}")
-        return self.decoder(z)
+        return by_rows(self.decoder, z)
 
     def reconstruct(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch pixels"]:
         """d(e(x))."""
@@ -45,6 +48,7 @@ class Autoencoder(nn.Module):
         Its mean is least, for given codes, where d answers with the mean of
         all x that share a code (eq-autoencoders-mean).
         """
+        x = onto(self, x)
         return ((x - self.reconstruct(x)) ** 2).sum(-1)
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
@@ -156,6 +160,11 @@ def creatures(n: int, generator: Generator | None = None) -> tuple[Float[Tensor,
     return clean + 0.05 * normal((n, 12), clean, generator), labels
 
 
+def distances(x: Float[Tensor, "batch pixels"], y: Float[Tensor, "n pixels"]) -> Float[Tensor, "batch n"]:
+    """|x_i - y_j|, from the differences: by products, |x|^2 - 2 x.y + |y|^2, what is far from the origin looks alike."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 class Lookup:
     """A code of one number that loses nothing of n given points, and means nothing: the point's place in a list.
 
@@ -170,7 +179,7 @@ class Lookup:
 
     def encode(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch 1"]:
         """The place of the nearest listed point, in [0, 1)."""
-        return torch.cdist(x, self.points).argmin(-1, keepdim=True).to(x.dtype) / len(self.points)
+        return distances(x.to(self.points), self.points).argmin(-1, keepdim=True).to(x.dtype) / len(self.points)
 
     def decode(self, z: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch pixels"]:
         """The point listed there."""
@@ -228,4 +237,4 @@ def distance_to_data(x: Float[Tensor, "batch pixels"], data: Float[Tensor, "n pi
 
     On a way from one cluster to another its root is somewhere at least half their gap (eq-autoencoders-hole).
     """
-    return torch.cdist(x, data).amin(-1) ** 2
+    return distances(x.to(data), data).amin(-1) ** 2

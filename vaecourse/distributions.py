@@ -3,14 +3,18 @@
 What returns a probability returns one number per data point, in nats: the last axis, the event, is summed here, once. The
 average over the batch is the caller's, once, at the end. What draws takes a generator. A distribution is its parameters, and is
 indexed and detached as they are: `q[rows]`, `q[:, None]`, `q.detach()`.
+
+Zero probabilities are in order: 0 log 0 is 0, in values and in gradients, and what is impossible has the log-probability -inf.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import wraps
 from math import log, pi
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Generator, Tensor
 from torch.nn import functional
 
@@ -22,6 +26,75 @@ def _batch_axis(shape: tuple[int, ...], parameter: Tensor) -> int | None:
     return len(shape) if parameter.ndim > 1 else None
 
 
+def expectation(p: Float[Tensor, "*#points"], values: Float[Tensor, "*#points"], axis: int = -1) -> Float[Tensor, "*rest"]:
+    """The sum of p times values along an axis, where p = 0 excludes a value even if it is infinite, from gradients as well."""
+    return (p * values.masked_fill(p == 0, 0.0)).sum(axis)
+
+
+class Support:
+    """The values that Bernoullis were asked about while it watched (`watched`): whether they lie in [0, 1].
+
+    Beyond it x log p + (1 - x) log(1 - p) is unbounded: whoever trains on such data finds ever larger "likelihoods".
+    Nothing waits for the device until `check`.
+    """
+
+    SLACK = 1e-6  # what rounding may add
+
+    def __init__(self):
+        self._ranges: list[tuple[Tensor, Tensor]] = []
+
+    def see(self, x: Tensor) -> None:
+        """Keep the range of these values."""
+        if x.numel():
+            self._ranges.append(x.detach().aminmax())
+
+    def check(self) -> None:
+        """Raises ValueError where a value seen since the last check lies outside [0, 1]."""
+        ranges, self._ranges = self._ranges, []
+        if not ranges:
+            return
+        least, most = (torch.stack([end.double() for end in ends]) for ends in zip(*ranges, strict=True))
+        least, most = least.min().item(), most.max().item()
+        if least < -self.SLACK or most > 1 + self.SLACK:
+            raise ValueError(
+                f"coin flips (a Bernoulli decoder, binarize) were given values from {least:.4g} to {most:.4g}, and take values "
+                "in [0, 1] alone: scale the data, as by (x - x.min()) / (x.max() - x.min()), or take a Normal decoder for them"
+            )
+
+
+_watching: list[Support] = []
+
+
+@contextmanager
+def watched(support: Support) -> Iterator[Support]:
+    """While the block runs, `support` sees the values that Bernoullis are asked about."""
+    _watching.append(support)
+    try:
+        yield support
+    finally:
+        _watching.remove(support)
+
+
+def refusing(score: Callable) -> Callable:
+    """A function that scores a model, made to raise ValueError where a Bernoulli in it is asked about values outside [0, 1]."""
+
+    @wraps(score)
+    def checked(*args, **kwargs):
+        with watched(Support()) as support:
+            found = score(*args, **kwargs)
+        support.check()
+        return found
+
+    return checked
+
+
+def in_support(x: Tensor) -> Tensor:
+    """x, shown to whoever watches."""
+    for support in _watching:
+        support.see(x)
+    return x
+
+
 class _Parameters:
     """A distribution as its parameters: tensors of one batch, with the event's axis last."""
 
@@ -31,6 +104,10 @@ class _Parameters:
     def __getitem__(self, index: object) -> "_Parameters":
         """The distribution with its parameters so indexed: of some data points, `q[rows]`, or of other axes, `q[:, None]`."""
         return self._each(lambda parameter: parameter[index])
+
+    def with_batch(self, batch: tuple[int, ...]) -> "_Parameters":
+        """A distribution of rows, (n, ...), as one whose batch has these axes."""
+        return self._each(lambda parameter: parameter.reshape(*batch, *parameter.shape[1:]))
 
     def detach(self) -> "_Parameters":
         """The same distribution with parameters that get no gradient."""
@@ -69,13 +146,17 @@ class Normal(_Parameters):
         eps = normal((*shape, *self.mu.shape), self.mu, generator, _batch_axis(shape, self.mu))
         return self.mu + self.log_sigma.exp() * eps
 
+    def standardized(self, x: Float[Tensor, "*points dim"]) -> Float[Tensor, "*broadcast dim"]:
+        """(x - mu) / sigma; 0 at the mean, however small sigma is."""
+        largest = torch.finfo(self.log_sigma.dtype).max
+        return (x - self.mu) * (-self.log_sigma).exp().clamp(max=largest)  # not inf, for 0 * inf is no number
+
     def log_prob(self, x: Float[Tensor, "*points dim"]) -> Float[Tensor, "*broadcast"]:
         """log N(x; mu, sigma^2) in nats, summed over coordinates (eq-vae-gaussian-decoder, eq-prerequisites-gaussian).
 
         The density of (x - mu) / sigma, less log sigma for each coordinate (eq-prerequisites-change-of-variables).
         """
-        standardized = (x - self.mu) * (-self.log_sigma).exp()
-        return -0.5 * (standardized**2 + 2 * self.log_sigma + log(2 * pi)).sum(-1)
+        return -0.5 * (self.standardized(x) ** 2 + 2 * self.log_sigma + log(2 * pi)).sum(-1)
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """-E[log q] in nats, summed over coordinates (eq-prerequisites-gaussian-entropy)."""
@@ -84,8 +165,7 @@ class Normal(_Parameters):
     def kl(self, other: "Normal") -> Float[Tensor, "*batch"]:
         """KL(self || other) in nats, summed over coordinates (eq-prerequisites-gaussian-kl)."""
         log_ratio = self.log_sigma - other.log_sigma
-        distance = (self.mu - other.mu) * (-other.log_sigma).exp()
-        return 0.5 * (distance**2 + (2 * log_ratio).exp() - 1 - 2 * log_ratio).sum(-1)
+        return 0.5 * (other.standardized(self.mu) ** 2 + (2 * log_ratio).expm1() - 2 * log_ratio).sum(-1)
 
     def kl_to_standard(self) -> Float[Tensor, "*batch"]:
         """KL(N(mu, sigma^2) || N(0, I)) in nats, summed over coordinates (eq-vae-gaussian-kl)."""
@@ -93,11 +173,22 @@ class Normal(_Parameters):
         return 0.5 * (self.mu**2 + log_variance.expm1() - log_variance).sum(-1)
 
 
+def _infinite(log_p: Tensor) -> Tensor:
+    """-inf where the logits' largest finite number stands for it."""
+    return log_p.masked_fill(log_p < -torch.finfo(log_p.dtype).max / 4, -torch.inf)
+
+
 @dataclass(frozen=True)
 class Bernoulli(_Parameters):
-    """Independent coin flips x in {0, 1}, one a coordinate, with p(x = 1) = sigmoid(logits)."""
+    """Independent coin flips x in {0, 1}, one a coordinate, p(x = 1) = sigmoid(logits): certain where logits are infinite."""
 
     logits: Float[Tensor, "*batch dim"]
+
+    @property
+    def _finite(self) -> Float[Tensor, "*batch dim"]:
+        """The logits, infinite ones as the largest numbers there are, by which 0 times a logit is 0."""
+        largest = torch.finfo(self.logits.dtype).max
+        return self.logits.clamp(-largest, largest)
 
     @property
     def mean(self) -> Float[Tensor, "*batch dim"]:
@@ -109,22 +200,29 @@ class Bernoulli(_Parameters):
         u = uniform((*shape, *self.logits.shape), self.logits, generator, _batch_axis(shape, self.logits))
         return (u < self.mean).to(self.logits.dtype)
 
-    def log_prob(self, x: Float[Tensor, "*points dim"]) -> Float[Tensor, "*broadcast"]:
+    def log_prob(self, x: Num[Tensor, "*points dim"]) -> Float[Tensor, "*broadcast"]:
         """x log p + (1 - x) log(1 - p) in nats, summed over coordinates (eq-vae-bernoulli-decoder).
 
-        A log-probability for binary x only. For grey x in (0, 1) it is a cross-entropy and no likelihood.
+        A log-probability for binary x only. For grey x in (0, 1) it is a cross-entropy and no likelihood. Outside [0, 1] it is
+        nothing: training and scores refuse such x.
         """
-        x, logits = torch.broadcast_tensors(x, self.logits)
-        return -functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+        x = in_support(x if x.is_floating_point() else x.to(self.logits.dtype))
+        x, logits = torch.broadcast_tensors(x, self._finite)
+        return _infinite(-functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1))
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """-E[log q] in nats, summed over coordinates."""
-        return (functional.softplus(self.logits) - self.mean * self.logits).sum(-1)
+        return (functional.softplus(self._finite) - self.mean * self._finite).sum(-1)
 
     def kl(self, other: "Bernoulli") -> Float[Tensor, "*batch"]:
-        """KL(self || other) in nats, summed over coordinates."""
-        gain = self.mean * (self.logits - other.logits)
-        return (gain - functional.softplus(self.logits) + functional.softplus(other.logits)).sum(-1)
+        """KL(self || other) in nats, summed over coordinates; inf where other excludes what self does not."""
+        certain = self.logits.isinf()
+        own = self.logits.masked_fill(certain, 0.0)
+        gain = own.sigmoid() * (own - other._finite)
+        kl = gain - functional.softplus(own) + functional.softplus(other._finite)
+        mean, logits = torch.broadcast_tensors(self.mean, other._finite)
+        of_certain = functional.binary_cross_entropy_with_logits(logits, mean, reduction="none")
+        return -_infinite(-torch.where(certain, of_certain, kl).sum(-1))
 
 
 @dataclass(frozen=True)
@@ -152,11 +250,14 @@ class Categorical(_Parameters):
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """-E[log q] in nats (eq-prerequisites-entropy)."""
-        return -(self.probabilities * self.logits.log_softmax(-1)).sum(-1)
+        return -expectation(self.probabilities, self.logits.log_softmax(-1))
 
     def kl(self, other: "Categorical") -> Float[Tensor, "*batch"]:
-        """KL(self || other) in nats (eq-prerequisites-kl), never negative (eq-prerequisites-kl-nonnegative)."""
-        return (self.probabilities * (self.logits.log_softmax(-1) - other.logits.log_softmax(-1))).sum(-1)
+        """KL(self || other) in nats (eq-prerequisites-kl), never negative (eq-prerequisites-kl-nonnegative).
+
+        inf where other excludes a class that self does not.
+        """
+        return expectation(self.probabilities, self.logits.log_softmax(-1) - other.logits.log_softmax(-1))
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,17 @@ Everything is in nats, one number per data point.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import log, pi
+from math import inf, log, pi
 
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.distributions import MultivariateNormal
 
-from vaecourse.distributions import Bernoulli, Categorical, Normal
+from vaecourse.distributions import Bernoulli, Categorical, Normal, expectation
 from vaecourse.exact_models import DiscreteJoint
+from vaecourse.importance import power_mean
+from vaecourse.inputs import tensor
 from vaecourse.randomness import uniform
 
 # Regression
@@ -30,7 +32,15 @@ def polynomial(t: Float[Tensor, " n"], degree: int) -> Float[Tensor, "n features
     return t[:, None] ** torch.arange(degree + 1, device=t.device)
 
 
-def _check_regression(features: Tensor, x: Tensor) -> None:
+DEPENDENT = (
+    "the features hardly differ in what they say, so that their weights are lost to rounding. Center and scale the inputs "
+    "first, as by (t - t.mean()) / t.std(), and leave out what repeats"
+)
+
+
+def _regression(features: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Features and values in double precision, which powers of a year need."""
+    features, x = tensor(features, "features").double(), tensor(x, "values").double()
     if features.ndim != 2 or x.shape != features.shape[:1] or not len(x):
         raise ValueError(
             f"regression needs features (n, d) and as many values, (n,), at least one; got {tuple(features.shape)} and "
@@ -38,6 +48,7 @@ def _check_regression(features: Tensor, x: Tensor) -> None:
         )
     if not (features.isfinite().all() and x.isfinite().all()):
         raise ValueError("features and values must be finite: leave out the rows with NaN or infinite entries")
+    return features, x
 
 
 def interval(p: Normal, *, level: float = 0.95) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
@@ -62,13 +73,19 @@ class Regression:
     def fit(cls, features: Float[Tensor, "n d"], x: Float[Tensor, " n"]) -> "Regression":
         """The w that minimizes sum (x - features . w)^2, and sigma^2 the mean squared residual (eq-elbo-least-squares).
 
-        They maximize the likelihood. Raises ValueError where shapes do not match, values are not finite, or the fit leaves no
-        residual: the likelihood then grows without bound as sigma goes to 0.
+        They maximize the likelihood. In double precision. Raises ValueError where shapes do not match, values are not finite,
+        features depend on one another, or the fit leaves no residual: the likelihood then grows without bound as sigma goes
+        to 0.
         """
-        _check_regression(features, x)
-        weights = torch.linalg.lstsq(features, x[:, None]).solution[:, 0]
+        features, x = _regression(features, x)
+        scale = torch.ones_like(features[0])
+        if torch.linalg.matrix_rank(features) < features.shape[1]:  # powers of a year do, unless each is in its own unit
+            scale = features.square().mean(0).sqrt().clamp_min(torch.finfo(features.dtype).tiny)
+            if torch.linalg.matrix_rank(features / scale) < features.shape[1]:
+                raise ValueError(DEPENDENT)
+        weights = torch.linalg.lstsq(features / scale, x[:, None]).solution[:, 0] / scale
         variance = ((x - features @ weights) ** 2).mean().item()
-        if len(x) <= features.shape[1] or variance == 0:
+        if len(x) <= features.shape[1] or variance <= (len(x) * torch.finfo(x.dtype).eps * x.abs().max().item()) ** 2:
             raise ValueError(
                 f"{features.shape[1]} weights fit {len(x)} values without error, and the likelihood has no maximum: take more "
                 "data, fewer features, or a prior (BayesianRegression)"
@@ -77,7 +94,7 @@ class Regression:
 
     def predict(self, features: Float[Tensor, "n d"]) -> Normal:
         """The distribution of each value, a Normal over (n, 1)."""
-        mean = (features @ self.weights)[:, None]
+        mean = (features.to(self.weights) @ self.weights)[:, None]
         return Normal(mean, torch.full_like(mean, log(self.sigma)))
 
     def log_prob(self, features: Float[Tensor, "n d"], x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -88,14 +105,18 @@ class Regression:
 class BayesianRegression:
     """Regression whose weights are latent, w ~ N(0, prior_sigma^2 I), with known error sigma: all of it in closed form.
 
-    Raises ValueError where shapes do not match, values are not finite, or a sigma is not positive.
+    In double precision. Raises ValueError where shapes do not match, values are not finite, a sigma is not positive, or
+    features depend on one another so much that the posterior is lost to rounding.
     """
 
     def __init__(self, features: Float[Tensor, "n d"], x: Float[Tensor, " n"], *, sigma: float, prior_sigma: float = 1.0):
-        _check_regression(features, x)
+        features, x = _regression(features, x)
         if sigma <= 0 or prior_sigma <= 0:
             raise ValueError(f"sigma and prior_sigma must be positive, got {sigma} and {prior_sigma}")
         self.features, self.x, self.sigma, self.prior_sigma = features, x, sigma, prior_sigma
+        scale = self.precision.diagonal().rsqrt()
+        if not torch.linalg.eigvalsh(scale[:, None] * self.precision * scale)[0] > len(scale) * torch.finfo(x.dtype).eps:
+            raise ValueError(DEPENDENT)
 
     @cached_property
     def precision(self) -> Float[Tensor, "d d"]:
@@ -135,9 +156,10 @@ class BayesianRegression:
         """E_q log p(x | w) - KL(q(w) || p(w)) in nats for a Gaussian q over (d,), in closed form (eq-elbo-parts)."""
         n, d = self.features.shape
         covariance = torch.diag((2 * q.log_sigma).exp()) if isinstance(q, Normal) else q.covariance_matrix
-        errors = ((self.x - self.features @ q.mean) ** 2).sum() + ((self.features @ covariance) * self.features).sum()
+        mean, covariance = q.mean.to(self.features), covariance.to(self.features)
+        errors = ((self.x - self.features @ mean) ** 2).sum() + ((self.features @ covariance) * self.features).sum()
         expected = -0.5 * (n * log(2 * pi * self.sigma**2) + errors / self.sigma**2)
-        ratio = (covariance.trace() + (q.mean**2).sum()) / self.prior_sigma**2
+        ratio = (covariance.trace() + (mean**2).sum()) / self.prior_sigma**2
         return expected - 0.5 * (ratio - d - torch.logdet(covariance) + 2 * d * log(self.prior_sigma))
 
     def predict(self, features: Float[Tensor, "n d"]) -> Normal:
@@ -145,6 +167,7 @@ class BayesianRegression:
 
         Of new values, the weights integrated out; m is their posterior's mean.
         """
+        features = features.to(self.features)
         spread = (torch.linalg.solve(self.precision, features.T).T * features).sum(1, keepdim=True)
         return Normal((features @ self.posterior.mean)[:, None], 0.5 * (self.sigma**2 + spread).log())
 
@@ -155,8 +178,7 @@ class BayesianRegression:
 
 def _expect(log_q: Tensor, values: Tensor, log_measure: Tensor | float) -> Tensor:
     """E_q[values], where q = 0 excludes a value even if it is infinite."""
-    share = (log_q + log_measure).exp()
-    return torch.where(share > 0, share * values, 0.0).sum(-1)
+    return expectation((log_q + log_measure).exp(), values)
 
 
 def log_evidence(log_joint: Float[Tensor, "*batch values"], log_measure: Float[Tensor, " values"] | float = 0.0) -> Tensor:
@@ -189,13 +211,15 @@ def kl(
 class LatentModel:
     """p(z) and p(x | z), with z one of finitely many values, or on a line that a fine grid stands for.
 
-    `likelihood` holds p(x | z) for all values of z at once: a batch of distributions over x (dim).
+    `likelihood` holds p(x | z) for all values of z at once: a batch of distributions over x (dim). `line`: whether z is on a
+    line, whose grid has to hold the posterior.
     """
 
     z: Float[Tensor, " values"]
     log_prior: Float[Tensor, " values"]
     log_measure: Float[Tensor, " values"]
     likelihood: Bernoulli | Normal
+    line: bool = False
 
     @classmethod
     def discrete(cls, prior: Float[Tensor, " values"], likelihood: Bernoulli | Normal) -> "LatentModel":
@@ -222,7 +246,7 @@ class LatentModel:
         z = torch.linspace(-reach, reach, points, dtype=torch.float64)
         log_spacing = torch.full_like(z, log(2 * reach / (points - 1)))
         column = z[:, None]
-        return cls(z, Normal.standard(column).log_prob(column), log_spacing, decode(column))
+        return cls(z, Normal.standard(column).log_prob(column), log_spacing, decode(column), line=True)
 
     def log_joint(
         self, x: Float[Tensor, "batch dim"], observed: Int[Tensor, " some"] | slice = slice(None)
@@ -233,8 +257,26 @@ class LatentModel:
     def evidence(
         self, x: Float[Tensor, "batch dim"], observed: Int[Tensor, " some"] | slice = slice(None)
     ) -> Float[Tensor, " batch"]:
-        """log p(x) = log of the sum or integral of p(x, z) over z, in nats (eq-elbo-evidence)."""
-        return log_evidence(self.log_joint(x, observed), self.log_measure)
+        """log p(x) = log of the sum or integral of p(x, z) over z, in nats (eq-elbo-evidence).
+
+        Raises ValueError where a grid cannot hold the posterior: too narrow for its spacing, or reaching beyond its ends.
+        """
+        log_joint = self.log_joint(x, observed)
+        evidence = log_evidence(log_joint, self.log_measure)
+        if self.line:
+            self._check_grid((log_joint + self.log_measure - evidence[:, None]).exp(), evidence)
+        return evidence
+
+    def _check_grid(self, shares: Float[Tensor, "batch values"], evidence: Float[Tensor, " batch"]) -> None:
+        """A Gaussian has at most .4 of its mass on one point where sums err by 10^-8, and no end of the grid has any."""
+        bad = (evidence > -inf) & ((shares.amax(-1) > 0.4) | (shares[:, [0, -1]] > 1e-9).any(-1))
+        if bad.any():
+            row = int(bad.nonzero()[0])
+            where = self.z[shares[row].argmax()].item()
+            raise ValueError(
+                f"the grid of z does not hold the posterior of x number {row}, near z = {where:.4g}: it is narrower than the "
+                f"spacing, {self.log_measure[0].exp():.3g}, or goes beyond {self.z[-1]:.3g}. More points, or a longer reach"
+            )
 
     def posterior(
         self, x: Float[Tensor, "batch dim"], observed: Int[Tensor, " some"] | slice = slice(None)
@@ -317,5 +359,8 @@ def parabola(sigma: float = 0.5) -> LatentModel:
 
 
 def elbo_estimate(log_w: Float[Tensor, "draws *batch"]) -> Float[Tensor, "*batch"]:
-    """The mean of log w over the draws, nats: unbiased for the ELBO (eq-elbo-estimate). The log of the mean is `log_mean`."""
-    return log_w.mean(0)
+    """The mean of log w over the draws, nats: unbiased for the ELBO (eq-elbo-estimate). The log of the mean is `log_mean`.
+
+    Raises ValueError where there is no draw.
+    """
+    return power_mean(log_w, 0.0)

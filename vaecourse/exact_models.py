@@ -4,14 +4,20 @@ All logarithms are natural; evidences, bounds and divergences are in nats, one n
 """
 
 from dataclasses import dataclass
-from math import log, pi
+from math import inf, log, pi
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from vaecourse.distributions import Categorical, Normal
+from vaecourse.distributions import Categorical, Normal, expectation
+from vaecourse.inputs import floats
+
+
+def _check_variance(c: float) -> None:
+    if not 0 < c < inf:
+        raise ValueError(f"the variance c of x given z must be positive and finite, got {c}")
 
 
 @dataclass(frozen=True)
@@ -21,8 +27,7 @@ class ConjugateGaussian:
     c: float
 
     def __post_init__(self):
-        if self.c <= 0:
-            raise ValueError(f"the variance c of x given z must be positive, got {self.c}")
+        _check_variance(self.c)
 
     def likelihood(self, z: Float[Tensor, "*batch dim"]) -> Normal:
         """p(x | z) = N(z, c I)."""
@@ -50,32 +55,49 @@ class ProbabilisticPCA:
     """z ~ N(0, I), x | z ~ N(W z + m, c I): a linear decoder (eq-pca-model; Tipping and Bishop, 1999).
 
     Shapes: W (pixels, latents), m (pixels,). A VAE with this decoder and a linear encoder of diagonal covariance has a gap
-    that is known exactly.
+    that is known exactly. Raises ValueError unless c is positive and finite.
     """
 
     W: Float[Tensor, "pixels latents"]
     m: Float[Tensor, " pixels"]
     c: float
 
+    def __post_init__(self):
+        _check_variance(self.c)
+
     @classmethod
     def fit(cls, x: Float[Tensor, "n pixels"], latents: int) -> "ProbabilisticPCA":
         """The likeliest model of the data x: W = U (L - c I)^(1/2), c the mean of the eigenvalues left (eq-pca-likeliest).
 
         U and L are the covariance's first eigenvectors and eigenvalues. The evidence that it reaches is eq-pca-best-evidence.
-        Raises ValueError unless 0 < latents < pixels.
+        Raises ValueError unless 0 < latents < pixels, and where the data's first directions leave no variance for the noise:
+        the likelihood then grows without bound as c goes to 0. Raises TypeError where data are no floats.
         """
-        if not 0 < latents < x.shape[1]:
-            raise ValueError(f"latents must lie between 1 and {x.shape[1] - 1}, one less than the pixels; got {latents}")
+        x = floats(x)
+        if x.ndim != 2 or not 0 < latents < x.shape[1]:
+            most = (
+                f"{x.shape[1] - 1}, one less than the pixels"
+                if x.ndim == 2
+                else "one less than the pixels of rows, (n, pixels)"
+            )
+            raise ValueError(f"latents must lie between 1 and {most}; got {latents} for data {tuple(x.shape)}")
         m = x.mean(0)
         variances, directions = torch.linalg.eigh((x - m).T @ (x - m) / len(x))
         c = variances[:-latents].mean().item()
-        W = directions[:, -latents:] * (variances[-latents:] - c).sqrt()
+        rounding = (len(variances) * torch.finfo(x.dtype).eps * variances[-1]).item()
+        if not c > rounding:
+            spanned = int((variances > rounding).sum())
+            raise ValueError(
+                f"{latents} directions leave no variance for the noise: the data must be finite, and they span {spanned} "
+                f"dimensions. Take at most {spanned - 1} latents, more data, or data less their constant and repeated columns"
+            )
+        W = directions[:, -latents:] * (variances[-latents:] - c).clamp_min(0).sqrt()
         return cls(W.flip(-1), m, c)
 
     @property
     def precision(self) -> Float[Tensor, "latents latents"]:
         """The posterior's inverse covariance, I + W'W / c, the same for every x."""
-        return torch.eye(self.W.shape[1], dtype=self.W.dtype) + self.W.T @ self.W / self.c
+        return torch.eye(self.W.shape[1]).to(self.W) + self.W.T @ self.W / self.c
 
     def likelihood(self, z: Float[Tensor, "*batch latents"]) -> Normal:
         """p(x | z) = N(W z + m, c I)."""
@@ -84,7 +106,7 @@ class ProbabilisticPCA:
 
     def evidence(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch"]:
         """log p(x) = log N(x; m, W W' + c I) in nats (eq-pca-evidence)."""
-        covariance = self.W @ self.W.T + self.c * torch.eye(len(self.m), dtype=self.W.dtype)
+        covariance = self.W @ self.W.T + self.c * torch.eye(len(self.m)).to(self.W)
         return MultivariateNormal(self.m, covariance).log_prob(x)
 
     def posterior(self, x: Float[Tensor, "*batch pixels"]) -> MultivariateNormal:
@@ -166,15 +188,19 @@ class BimodalMixture:
         axis = torch.arange(-reach, reach, step, dtype=torch.float64)
         return torch.cartesian_prod(axis, axis), step**2
 
+    def _grid_for(self, q: Normal) -> tuple[Float[Tensor, "points 2"], float]:
+        z, area = self.grid()
+        return z.to(q.mu.device), area
+
     def kl_from(self, q: Normal) -> float:
         """KL(q || p) = E_q[log q - log p] in nats for one q: what variational inference minimizes; it seeks a mode."""
-        z, area = self.grid()
+        z, area = self._grid_for(q)
         log_q = q.log_prob(z)
         return (log_q.exp() * (log_q - self.log_prob(z))).sum().item() * area
 
     def kl_to(self, q: Normal) -> float:
         """KL(p || q) = E_p[log p - log q] in nats for one q over the plane: it covers the mass."""
-        z, area = self.grid()
+        z, area = self._grid_for(q)
         log_p = self.log_prob(z)
         return (log_p.exp() * (log_p - q.log_prob(z))).sum().item() * area
 
@@ -183,7 +209,7 @@ class BimodalMixture:
 class DiscreteJoint:
     """A joint table p(z, x) over a few latent and observed values: every expectation is a sum.
 
-    Shape: table (latents, observations), positive, sums to one.
+    Shape: table (latents, observations), nonnegative, sums to one.
     """
 
     table: Float[Tensor, "latents observations"]
@@ -197,9 +223,11 @@ class DiscreteJoint:
         return self.table.sum(0)[x].log()
 
     def posterior(self, x: Int[Tensor, " batch"]) -> Categorical:
-        """p(z | x) = p(z, x) / p(x), by Bayes' rule (eq-prerequisites-bayes)."""
+        """p(z | x) = p(z, x) / p(x), by Bayes' rule (eq-prerequisites-bayes). Raises ValueError for an x with p(x) = 0."""
+        if not (self.table.sum(0)[x] > 0).all():
+            raise ValueError(f"there is no posterior where p(x) = 0, and of the x asked for some are impossible: {x.tolist()}")
         return Categorical(self.table[:, x].T.log())
 
     def elbo(self, x: Int[Tensor, " batch"], q: Categorical) -> Float[Tensor, " batch"]:
         """E_q[log p(x, z) - log q(z)] in nats: below the evidence (eq-vae-jensen) by KL(q || p(z | x)) (eq-vae-gap)."""
-        return (q.probabilities * self.table[:, x].T.log()).sum(-1) + q.entropy()
+        return expectation(q.probabilities, self.table[:, x].T.log()) + q.entropy()

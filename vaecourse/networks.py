@@ -4,20 +4,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaecourse.distributions import Bernoulli, Normal
+from vaecourse.inputs import tensor, whole
 
 
 @contextmanager
 def initial_weights(seed: int) -> Iterator[None]:
     """What is built inside starts with the weights of that seed; no other randomness is touched."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(whole(seed))
         yield
+
+
+def by_rows(network: nn.Module, x: Float[Tensor, "*batch width"]) -> Any:
+    """network(x) for a batch of any axes: the network is given rows, (n, width), and what it gives has the batch's axes again.
+
+    So whatever the network is made of, BatchNorm1d and Unflatten among it, means what it says: its first axis is the data's. It
+    gives a tensor or a distribution, with one row for each.
+    """
+    if x.ndim == 2:
+        return network(x)
+    batch, out = x.shape[:-1], network(x.reshape(-1, x.shape[-1]))
+    return out.reshape(*batch, *out.shape[1:]) if isinstance(out, Tensor) else out.with_batch(batch)
 
 
 def mlp(*widths: int, activation: type[nn.Module] = nn.Tanh) -> nn.Sequential:
@@ -37,18 +51,22 @@ class GaussianNetwork(nn.Module):
     """A network whose output is a Gaussian, N(mu(x), sigma^2).
 
     `log_sigma` says where the standard deviation comes from:
-    a number, fixed (a decoder with variance c has log_sigma = log(c) / 2; eq-vae-constant-c); an `nn.Parameter`, one learned
-    value shared by all inputs (a scalar, which settles at eq-vae-optimal-c, or one per output); None, the second half of the
-    network's outputs, so that each input has its own.
+    a number or a tensor of them, fixed (a decoder with variance c has log_sigma = log(c) / 2; eq-vae-constant-c); an
+    `nn.Parameter`, one learned value shared by all inputs (a scalar, which settles at eq-vae-optimal-c, or one per output);
+    None, the second half of the network's outputs, so that each input has its own. What is fixed is a buffer: it moves and is
+    saved with the network.
     """
 
-    def __init__(self, net: nn.Module, log_sigma: float | nn.Parameter | None = None):
+    def __init__(self, net: nn.Module, log_sigma: float | Tensor | nn.Parameter | None = None):
         super().__init__()
         self.net = net
-        if isinstance(log_sigma, float | int):
+        if log_sigma is None or isinstance(log_sigma, nn.Parameter):
+            self.log_sigma = log_sigma
+        elif isinstance(log_sigma, float | int):
             self.register_buffer("log_sigma", torch.tensor(float(log_sigma)))
         else:
-            self.log_sigma = log_sigma
+            fixed = tensor(log_sigma, "log_sigma").detach().clone()
+            self.register_buffer("log_sigma", fixed.to(next(net.parameters(), torch.empty(0))))
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Normal:
         """The Gaussian for each input, (*batch, features) -> Normal over (*batch, dim).

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from vaecourse.exact_models import ProbabilisticPCA
+from vaecourse.inputs import floats
 from vaecourse.randomness import normal, uniform
 
 
@@ -20,12 +21,13 @@ class PCA:
     """An orthonormal basis U of a subspace, (pixels, components), through the data's mean m, (pixels,).
 
     variances: the data's variance along each component, then along as many further directions as are known, falling,
-    (directions,); those by `eigen` and `svd` know all that the data have.
+    (directions,); those by `eigen` and `svd` know all that the data have. rest: the variance in all other directions together.
     """
 
     mean: Float[Tensor, " pixels"]
     components: Float[Tensor, "pixels components"]
     variances: Float[Tensor, " directions"]
+    rest: float = 0.0
 
     def encode(self, x: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch components"]:
         """z = U'(x - m) (eq-pca-encoder): uncorrelated over the data of the fit, not independent (eq-pca-uncorrelated)."""
@@ -50,28 +52,35 @@ class PCA:
         """The first components alone. Raises ValueError where there are not so many."""
         if not 1 <= components <= self.components.shape[1]:
             raise ValueError(f"components must lie between 1 and {self.components.shape[1]}, got {components}")
-        return PCA(self.mean, self.components[:, :components], self.variances)
+        return PCA(self.mean, self.components[:, :components], self.variances, self.rest)
 
     @property
     def error_by_rank(self) -> Float[Tensor, " directions_and_one"]:
         """The sum of variances k + 1, k + 2, ...: the least mean error of any linear code with k = 0, 1, ... components.
 
-        For a basis by `eigen` or `svd`, on the data it was fitted to. Equation eq-pca-dropped; Eckart and Young (1936).
+        On the data of the fit; by a `randomized` basis as nearly as its directions are right. Equation eq-pca-dropped; Eckart
+        and Young (1936).
         """
-        return torch.cat([self.variances.flip(0).cumsum(0).flip(0), self.variances.new_zeros(1)])
+        return torch.cat([self.variances.flip(0).cumsum(0).flip(0), self.variances.new_zeros(1)]) + self.rest
 
     @property
     def explained(self) -> Float[Tensor, " directions"]:
-        """The share of the variance that the first 1, 2, ... components keep, sum of the first k over the sum of all."""
-        return self.variances.cumsum(0) / self.variances.sum()
+        """The share of the variance that the first 1, 2, ... components keep, sum of the first k over the sum of all.
+
+        Of the whole variance, whether all of its directions are known or not. Raises ValueError for data that do not vary.
+        """
+        total = self.variances.sum() + self.rest
+        rounding = torch.finfo(self.mean.dtype).eps * self.mean.abs().max()
+        if not total > len(self.mean) * rounding**2:
+            raise ValueError("the data are constant: they have no variance to explain")
+        return self.variances.cumsum(0) / total
 
 
 def _centered(x: Tensor, components: int) -> tuple[Tensor, Tensor]:
     """The mean and the data without it; refuses what has no principal components."""
+    x = floats(x)
     if x.ndim != 2 or len(x) < 2:
         raise ValueError(f"data must be rows, at least 2 of them, (n, pixels); got shape {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise TypeError(f"data must be floats, got {x.dtype}: x.float()")
     if not 1 <= components <= min(x.shape):
         raise ValueError(f"components must lie between 1 and {min(x.shape)}, the smaller of data and pixels; got {components}")
     if not x.isfinite().all():
@@ -119,18 +128,23 @@ def randomized(
 ) -> PCA:
     """Principal components, nearly, for large data: an SVD within a random subspace that the data were multiplied into.
 
-    Time N pixels (components + oversampling) a pass; `variances` has only the directions found. Each pass multiplies a
-    direction by its variance once more, so that the small ones vanish. Halko, Martinsson and Tropp (2011), algorithm 4.4.
-    Raises ValueError or TypeError for data that are not finite rows of floats, or too many components.
+    Time N pixels (components + oversampling) a pass; `variances` has only the directions found, `rest` what is left. Each pass
+    multiplies a direction by its variance once more, so that the small ones vanish. Halko, Martinsson and Tropp (2011),
+    algorithm 4.4. Raises ValueError or TypeError for data that are not finite rows of floats, too many components, oversampling
+    or passes < 0.
     """
     m, centered = _centered(x, components)
+    if oversampling < 0 or passes < 0:
+        raise ValueError(f"oversampling and passes must not be negative, got {oversampling} and {passes}")
     directions = min(components + oversampling, *x.shape)
-    Q = centered.T @ normal((len(x), directions), x, generator, batch_axis=None)
+    Q = centered.T @ normal((len(x), directions), centered, generator, batch_axis=None)
     for _ in range(passes):
         Q = centered.T @ (centered @ torch.linalg.qr(Q).Q)
     Q = torch.linalg.qr(Q).Q
     _, S, Uh = torch.linalg.svd(centered @ Q, full_matrices=False)
-    return PCA(m, _upright((Q @ Uh.T)[:, :components]), S**2 / len(x))
+    variances = S**2 / len(x)
+    rest = max(0.0, (centered.square().sum() / len(x) - variances.sum()).item())
+    return PCA(m, _upright((Q @ Uh.T)[:, :components]), variances, rest)
 
 
 def em_step(model: ProbabilisticPCA, x: Float[Tensor, "n pixels"]) -> ProbabilisticPCA:
@@ -139,6 +153,9 @@ def em_step(model: ProbabilisticPCA, x: Float[Tensor, "n pixels"]) -> Probabilis
     E: with M = c I + W'W, E[z] = M^-1 W'(x - m) and E[zz'] = c M^-1 + E[z]E[z]'. M, the W and c that maximize the expected
     log-joint: W = (sum (x - m) E[z]') (sum E[zz'])^-1, and c is the mean of |x - m|^2 - 2 E[z]'W'(x - m) + tr(E[zz'] W'W), an
     entry of x. Equation eq-pca-em; Tipping and Bishop (1999).
+
+    Columns of W stay in the span that they begin in: from W = 0, which says nothing of x, W is 0 for ever. Start from random
+    numbers. Raises ValueError where no variance is left for the noise.
     """
     m, W, c = x.mean(0), model.W, model.c
     centered, identity = x - m, torch.eye(W.shape[1], dtype=W.dtype, device=W.device)

@@ -15,8 +15,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from vaecourse import importance, samplers
-from vaecourse.distributions import Categorical, Mixture, Normal
-from vaecourse.networks import initial_weights, mlp
+from vaecourse.distributions import Categorical, Mixture, Normal, refusing
+from vaecourse.inputs import onto
+from vaecourse.networks import by_rows, initial_weights, mlp
 from vaecourse.randomness import normal
 from vaecourse.training import Turn
 from vaecourse.vae import VAE
@@ -87,7 +88,7 @@ class ContrastivePrior(nn.Module):
 
     def log_ratio(self, z: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch"]:
         """log r(z), the classifier's logit: log q(z) / p(z) at its best (eq-priors-ratio)."""
-        return self.classifier(z)[..., 0]
+        return by_rows(self.classifier, onto(self.classifier, z))[..., 0]
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """The cross-entropy of telling codes apart, nats a code of each kind (eq-priors-contrast); 2 log 2 where nobody can.
@@ -159,6 +160,7 @@ class Likelihoods(NamedTuple):
 
 
 @torch.no_grad()
+@refusing
 def likelihoods(
     prior: ContrastivePrior,
     x: Float[Tensor, "n pixels"],
@@ -171,12 +173,12 @@ def likelihoods(
     """Both from the same draws of q(z | x): w = p(x | z) p(z) / q(z | x), then w r(z) / Z (eq-priors-likelihood).
 
     log_Z: from `log_normalizer`; its error adds to the contrastive figure as it is. `decodes` bounds the codes decoded at once.
-    Raises ValueError for draws < 1 or no images.
+    Raises ValueError for draws < 1 or no images, and for pixels outside [0, 1] where they are coin flips.
     """
     if draws < 1 or len(x) == 0:
         raise ValueError(f"needs at least one draw an image and at least one image, got {draws} and {len(x)}")
     vae, sums = prior.vae, []
-    for batch in x.to(vae.device).split(max(1, decodes // draws)):
+    for batch in onto(vae, x).split(max(1, decodes // draws)):
         q = vae.encode(batch)
         z = importance.draw(q, draws, generator)
         log_w = vae.log_joint(batch, z) - q.log_prob(z)

@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from torch import Generator, Tensor
 
 from vaecourse import processes
+from vaecourse.inputs import whole
 
 
 class SharedGenerator(Generator):
@@ -19,7 +20,12 @@ class SharedGenerator(Generator):
 
 def generator(seed: int, device: torch.device | str = "cpu") -> Generator:
     """A generator with that seed; one that the processes share where there are several."""
-    return (SharedGenerator if processes.count() > 1 else Generator)(torch.device(device)).manual_seed(seed)
+    return (SharedGenerator if processes.count() > 1 else Generator)(torch.device(device)).manual_seed(whole(seed))
+
+
+def own_generator(seed: int, device: torch.device | str = "cpu") -> Generator:
+    """A generator with that seed that no other process has a part in: what is drawn once, and whole, in each."""
+    return Generator(torch.device(device)).manual_seed(whole(seed))
 
 
 def _draw(

@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 
 from vaecourse import importance, processes
 from vaecourse.distributions import Mixture, Normal
+from vaecourse.inputs import onto
 from vaecourse.randomness import uniform
 from vaecourse.vae import VAE
 
@@ -118,6 +119,7 @@ class GeometricVAE(VAE):
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """Distortion + JS^G(q(z | x) || p(z)) in nats, averaged over the batch, and its parts (eq-regularizers-loss)."""
+        x = onto(self, x)
         q = self.encode(x)
         distortion = -self.decode(q.sample(generator)).log_prob(x).mean()
         divergence = self.divergence(q, self.prior(len(x)), self.alpha, swapped=True).mean()
@@ -200,6 +202,7 @@ class DUVAE(VAE):
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """-ELBO by L^B of the posteriors with dropout, averaged over the batch, and its parts."""
+        x = onto(self, x)
         q = self.drop(self.encode(x), generator)
         distortion = -self.decode(q.sample(generator)).log_prob(x).mean()
         rate = q.kl_to_standard().mean()

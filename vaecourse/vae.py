@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vaecourse import importance
-from vaecourse.distributions import Bernoulli, Normal
-from vaecourse.networks import BernoulliNetwork, GaussianNetwork, initial_weights, mlp
+from vaecourse.distributions import Bernoulli, Normal, refusing
+from vaecourse.inputs import onto, tensor, whole
+from vaecourse.networks import BernoulliNetwork, GaussianNetwork, by_rows, initial_weights, mlp
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class ELBO:
 class VAE(nn.Module):
     """A decoder p(x | z), an encoder q(z | x) and the prior p(z) = N(0, I) (eq-vae-model).
 
-    `encoder` maps (batch, pixels) to a Normal over `latents` codes; `decoder` maps (..., latents) to a Bernoulli or Normal
-    over `pixels`.
+    `encoder` maps (batch, pixels) to a Normal over `latents` codes; `decoder` maps (batch, latents) to a Bernoulli or Normal
+    over `pixels`. Both are given rows, whatever the axes of the codes to be decoded, on the device and of the type of the
+    parameters.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int):
@@ -55,15 +57,17 @@ class VAE(nn.Module):
 
     def encode(self, x: Float[Tensor, "batch pixels"]) -> Normal:
         """q(z | x). Raises ValueError where x is not (batch, pixels)."""
+        x = onto(self, x)
         if x.ndim != 2 or x.shape[1] != self.pixels:
             raise ValueError(f"images must be rows, (batch, {self.pixels}); got {tuple(x.shape)}. Flatten them: x.flatten(1)")
-        return self.encoder(x.to(self.device))
+        return self.encoder(x)
 
     def decode(self, z: Float[Tensor, "*batch latents"]) -> Bernoulli | Normal:
         """p(x | z). Raises ValueError where the last axis of z is not the latents."""
-        if z.shape[-1] != self.latents:
+        z = onto(self, z)
+        if z.ndim == 0 or z.shape[-1] != self.latents:
             raise ValueError(f"codes must end in {self.latents} latents; got shape {tuple(z.shape)}")
-        return self.decoder(z.to(self.device))
+        return by_rows(self.decoder, z)
 
     def log_joint(
         self, x: Float[Tensor, "batch pixels"], z: Float[Tensor, "*draws batch latents"]
@@ -72,7 +76,8 @@ class VAE(nn.Module):
 
         Raises ValueError where the last axis of z is not the latents.
         """
-        return self.decode(z).log_prob(x.to(self.device)) + self.prior(len(x)).log_prob(z)
+        x, z = onto(self, x), onto(self, z)
+        return self.decode(z).log_prob(x) + self.prior(len(x)).log_prob(z)
 
     def elbo(self, x: Float[Tensor, "batch pixels"], draws: int = 1, generator: Generator | None = None) -> ELBO:
         """The bound by L^B, -KL(q(z | x) || p(z)) + the mean of log p(x | z) over draws z ~ q(z | x).
@@ -80,7 +85,7 @@ class VAE(nn.Module):
         The rate is in closed form, the distortion from draws. Nats per image. Raises ValueError for draws < 1, and where x is
         not (batch, pixels). Equation eq-vae-estimator-b; Kingma and Welling (2014), equation 7.
         """
-        x = x.to(self.device)
+        x = onto(self, x)
         q = self.encode(x)
         z = importance.draw(q, draws, generator)
         return ELBO(distortion=-self.decode(z).log_prob(x).mean(0), rate=q.kl_to_standard())
@@ -150,10 +155,15 @@ class VAE(nn.Module):
 
 
 class IWAE(VAE):
-    """A VAE trained on the importance-weighted bound with so many draws; one draw is the estimator L^A."""
+    """A VAE trained on the importance-weighted bound with so many draws; one draw is the estimator L^A.
+
+    Raises ValueError for draws < 1.
+    """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int, draws: int):
         super().__init__(encoder, decoder, pixels, latents)
+        if draws < 1:
+            raise ValueError(f"draws, the number an image, must be at least 1; got {draws}")
         self.draws = draws
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
@@ -211,6 +221,7 @@ class Score:
 
 
 @torch.no_grad()
+@refusing
 def evaluate(
     model: VAE,
     x: Float[Tensor, "n pixels"],
@@ -222,12 +233,16 @@ def evaluate(
     """Score a VAE on images x with so many draws an image; `decodes` bounds the codes decoded at once, and so the memory.
 
     Distortion and rate are those of L^B (eq-vae-estimator-b), nll is minus the importance-weighted bound (eq-vae-iwae), both
-    from the same draws. Raises ValueError for draws < 1, fewer than 2 images, and where x is not (n, pixels).
+    from the same draws. Raises ValueError for draws < 1, fewer than 2 images, where x is not (n, pixels), and for pixels
+    outside [0, 1] where they are coin flips.
     """
+    x, draws, decodes = tensor(x, "x"), whole(draws), whole(decodes)
     if draws < 1:
         raise ValueError(f"draws, the number an image, must be at least 1; got {draws}")
+    if len(x) < 2:
+        raise ValueError(f"evaluate averages over images, and needs at least 2 for their variances; got {len(x)}")
     distortion, rate, bound = [], [], []
-    for batch in x.to(model.device).split(max(1, decodes // draws)):
+    for batch in onto(model, x).split(max(1, decodes // draws)):
         q = model.encode(batch)
         z = importance.draw(q, draws, generator)
         log_likelihood = model.decode(z).log_prob(batch)

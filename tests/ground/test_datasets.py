@@ -423,3 +423,58 @@ def test_real_binarized_mnist_is_binary_and_as_bright_as_mnist(monkeypatch):
     # Train and valid together are MNIST's training images, each drawn once: 47 million Bernoulli pixels of mean .13066,
     # whose average strays by more than .0004 with probability at most 2 exp(-2 * 47,040,000 * .0004^2) = 6e-7.
     assert (data.train.sum() + data.valid.sum()).item() / (60_000 * 784) == pytest.approx(0.13066, abs=0.0004)
+
+
+# Other people's names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mnist/{dotted}",  # as Windows unpacks, and as Kaggle has it
+        "mnist/{dotted}.gz",
+        "mnist/{stem}/{stem}",  # Kaggle's folders
+        "MNIST/raw/{stem}",  # torchvision's
+        "MNIST/raw/{stem}.gz",
+        "{stem}.gz",  # the folder itself
+        "{dotted}",
+    ],
+)
+def test_files_under_the_names_that_others_give_them_are_found(folder, cache, name):
+    for file, content in CONTENT.items():
+        stem = file.removesuffix(".gz")
+        path = folder.parent / name.format(stem=stem, dotted=stem.replace("-idx", ".idx"))
+        (folder / file).unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    _assert_is_the_stand_in(load("mnist"))
+    assert not cache.exists()
+
+
+def test_keras_archive_of_mnist_is_read(folder, cache):
+    labels = {split: np.frombuffer(CONTENT[f"{split}-labels-idx1-ubyte.gz"], np.uint8, offset=8) for split in ("train", "t10k")}
+    np.savez(folder.parent / "mnist.npz", x_train=IMAGES, y_train=labels["train"], x_test=IMAGES[:2], y_test=labels["t10k"])
+    for file in CONTENT:
+        (folder / file).unlink()
+    _assert_is_the_stand_in(load("mnist"))
+    assert not cache.exists()
+
+
+def test_another_set_s_file_of_the_same_name_in_the_folder_itself_is_left_alone(folder):
+    other = folder.parent / TRAIN
+    other.write_bytes(gzip.compress(b"Fashion"))
+    (folder / TRAIN).unlink()
+    with pytest.raises(DataError):
+        load("mnist")
+    assert other.exists()
+
+
+def test_where_nothing_is_found_the_error_names_the_folder_and_what_is_there(folder):
+    (folder / TRAIN).rename(folder / "my-images.bin")
+    with pytest.raises(DataError) as failure:
+        load("mnist")
+    message = str(failure.value)
+    assert (
+        f"VAECOURSE_DATA is {folder.parent}. Looked for there (in mnist, MNIST/raw, MNIST, or in the folder itself)" in message
+    )
+    assert f"\n  mnist/{TRAIN}" in message and "What is there: mnist, " in message and "mnist/my-images.bin" in message

@@ -12,7 +12,7 @@ from scipy import integrate, stats
 from torch import distributions as oracle
 
 from helpers import generator
-from vaecourse.distributions import Bernoulli, Categorical, Mixture, Normal, Point
+from vaecourse.distributions import Bernoulli, Categorical, Mixture, Normal, Point, Support, watched
 
 quick = settings(deadline=None, max_examples=40)
 numbers = st.floats(-4, 4)
@@ -299,3 +299,58 @@ def test_a_mixtures_density_is_the_mean_of_its_components():
 def test_a_mixture_of_nothing_is_refused(no_shape_checks, shape):
     with pytest.raises(ValueError, match="at least one"):
         Mixture(Normal(torch.zeros(shape), torch.zeros(shape)))
+
+
+# Zero probabilities, and numbers at the ends of their range
+
+
+def test_a_class_of_probability_zero_costs_nothing_where_it_is_not_chosen():
+    """Of the other two it is a fair coin: log 2."""
+    logits = torch.tensor([0.3, 0.3, -torch.inf], dtype=torch.float64, requires_grad=True)
+    coin, sure = Categorical(logits), Categorical(torch.tensor([0.0, -torch.inf, -torch.inf]).double())
+    assert coin.entropy().item() == pytest.approx(log(2)) and coin.kl(coin).item() == 0
+    assert sure.kl(coin).item() == pytest.approx(log(2)) and coin.kl(sure).item() == torch.inf
+    (slope,) = torch.autograd.grad(coin.entropy() + coin.kl(coin.detach()), logits)
+    assert torch.allclose(slope, torch.zeros(3).double(), atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_certain_coin_has_no_entropy_and_says_what_is_impossible(dtype):
+    certain = Bernoulli(torch.tensor([torch.inf, -torch.inf, 0.0], dtype=dtype))
+    third = Bernoulli(torch.full((3,), log(1 / 2), dtype=dtype))  # p = 1/3
+    right, wrong = torch.tensor([1.0, 0.0, 1.0], dtype=dtype), torch.tensor([1.0, 1.0, 1.0], dtype=dtype)
+    assert certain.log_prob(right).item() == pytest.approx(-log(2)) and certain.log_prob(wrong).item() == -torch.inf
+    assert certain.entropy().item() == pytest.approx(log(2)) and certain.kl(certain).item() == 0
+    by_hand = log(3) + log(3 / 2) + 0.5 * log((1 / 2) / (1 / 3)) + 0.5 * log((1 / 2) / (2 / 3))
+    assert certain.kl(third).item() == pytest.approx(by_hand, rel=1e-6) and third.kl(certain).item() == torch.inf
+
+
+def test_the_kl_of_two_nearly_equal_gaussians_keeps_its_digits():
+    """In single precision against double: a difference of 1e-4 in log sigma costs 1e-8 nats, never less than none."""
+    log_sigma = torch.linspace(-3, 3, 200)[:, None]
+    p, q = Normal(log_sigma * 0, log_sigma), Normal(log_sigma * 0, log_sigma + 1e-4)
+    ratio = 2 * (p.log_sigma.double() - q.log_sigma.double())
+    exact = 0.5 * (ratio.expm1() - ratio)[:, 0]
+    assert (p.kl(q) >= 0).all() and torch.allclose(p.kl(q).double(), exact, rtol=1e-2)
+
+
+def test_a_density_at_its_mean_is_finite_however_narrow_it_is():
+    p = Normal(torch.ones(2), torch.full((2,), -100.0))
+    assert p.log_prob(torch.ones(2)).item() == pytest.approx(200 - log(2 * pi), rel=1e-6)
+    assert p.kl(p).item() == 0 and p.log_prob(torch.zeros(2)).item() == -torch.inf
+
+
+def test_coins_are_asked_about_whole_numbers_too():
+    assert Bernoulli(torch.zeros(3)).log_prob(torch.tensor([0, 1, 1])).item() == pytest.approx(-3 * log(2))
+
+
+def test_what_coins_are_asked_about_is_seen_by_whoever_watches_and_nobody_else():
+    coins, support = Bernoulli(torch.zeros(2)), Support()
+    coins.log_prob(torch.tensor([3.0, 0.5]))
+    with watched(support):
+        coins.log_prob(torch.tensor([0.0, 1 + 1e-7]))
+        support.check()
+        coins.log_prob(torch.tensor([-0.42, 2.8]))
+    with pytest.raises(ValueError, match=r"values from -0.42 to 2.8, and take values in \[0, 1\] alone: scale the data"):
+        support.check()
+    support.check()  # what was said is not said again

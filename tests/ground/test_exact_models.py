@@ -11,7 +11,7 @@ from scipy import integrate, optimize, stats
 from sklearn.decomposition import PCA
 from torch import distributions as oracle
 
-from helpers import double
+from helpers import double, generator
 from vaecourse.distributions import Categorical, Normal
 from vaecourse.exact_models import BimodalMixture, ConjugateGaussian, DiscreteJoint, ProbabilisticPCA, TiltedGaussian
 
@@ -291,3 +291,30 @@ def test_in_a_table_evidence_minus_elbo_is_the_kl_from_q_to_the_posterior():
 def test_a_table_that_is_no_distribution_is_an_error(table):
     with pytest.raises(ValueError, match="nonnegative and sums to 1"):
         DiscreteJoint(double(*table))
+
+
+def test_where_no_variance_is_left_for_the_noise_the_fit_says_how_many_latents_the_data_bear():
+    flat = torch.randn(50, 3, generator=generator(), dtype=torch.float64)
+    data = torch.cat([flat, flat @ torch.ones(3, 2).double(), torch.ones(50, 1).double()], 1)  # 3 dimensions of 6
+    for latents in (3, 4, 5):
+        with pytest.raises(ValueError, match=r"they span 3 dimensions. Take at most 2 latents"):
+            ProbabilisticPCA.fit(data, latents)
+    assert ProbabilisticPCA.fit(data, 2).evidence(data[:2]).isfinite().all()
+    few = torch.randn(10, 40, generator=generator())
+    with pytest.raises(ValueError, match="they span 9 dimensions"):
+        ProbabilisticPCA.fit(few, 12)
+    with pytest.raises(ValueError, match=r"must be positive and finite, got -0.1"):
+        ProbabilisticPCA(torch.zeros(3, 1), torch.zeros(3), -0.1)
+
+
+def test_half_precision_data_are_fitted_in_single():
+    x = torch.randn(50, 4, generator=generator()).half()
+    assert ProbabilisticPCA.fit(x, 1).W.dtype == torch.float32
+
+
+def test_a_joint_table_with_zeros_has_its_bound_at_the_posterior_and_no_posterior_of_the_impossible():
+    table = torch.tensor([[0.5, 0.0, 0.0], [0.2, 0.3, 0.0]], dtype=torch.float64)
+    model, x = DiscreteJoint(table), torch.tensor([0, 1])
+    assert torch.allclose(model.elbo(x, model.posterior(x)), model.evidence(x))
+    with pytest.raises(ValueError, match=r"no posterior where p\(x\) = 0"):
+        model.posterior(torch.tensor([1, 2]))

@@ -7,8 +7,18 @@ import torch
 from scipy import stats
 from torch import nn
 
+from helpers import generator
 from vaecourse.distributions import Bernoulli, Normal
-from vaecourse.networks import BernoulliNetwork, GaussianNetwork, OnImages, conv_decoder, conv_encoder, initial_weights, mlp
+from vaecourse.networks import (
+    BernoulliNetwork,
+    GaussianNetwork,
+    OnImages,
+    by_rows,
+    conv_decoder,
+    conv_encoder,
+    initial_weights,
+    mlp,
+)
 
 
 def test_mlp_has_the_widths_it_is_given_and_an_activation_between_only():
@@ -109,3 +119,18 @@ def test_initial_weights_are_those_of_the_seed_and_nothing_else_is_touched():
     with initial_weights(1):
         again = mlp(2, 3)
     assert torch.equal(first[0].weight, again[0].weight)
+
+
+def test_a_network_is_given_rows_whatever_the_axes_of_the_batch():
+    seen = []
+
+    class Rows(nn.Module):
+        def forward(self, x):
+            seen.append(tuple(x.shape))
+            return x[:, :1]
+
+    for batch in ((5,), (2, 5), (2, 3, 5), ()):
+        x = torch.randn(*batch, 4, generator=generator())
+        assert torch.equal(by_rows(Rows(), x), x[..., :1]) and len(seen[-1]) == 2
+        p = by_rows(GaussianNetwork(nn.Linear(4, 2), 0.5), x)
+        assert p.mu.shape == p.log_sigma.shape == (*batch, 2)

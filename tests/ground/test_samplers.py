@@ -653,3 +653,15 @@ def test_the_constant_of_a_density_does_not_matter():
     z = noise(4, 2)
     shifted = hmc(lambda z: standard(z) + pi, z, 0.3, 20, generator(1))[0]
     assert torch.allclose(shifted, hmc(standard, z, 0.3, 20, generator(1))[0], atol=1e-10)
+
+
+@pytest.mark.parametrize("walk", [langevin, mala, hmc])
+def test_chains_move_inside_no_grad_and_say_what_is_wrong_inside_inference_mode(walk):
+    def potential(z: Tensor) -> Tensor:
+        return 0.5 * (z**2).sum(-1)
+
+    free = walk(potential, torch.zeros(5, 2), 0.1, 10, generator())[0]
+    with torch.no_grad():
+        assert torch.equal(walk(potential, torch.zeros(5, 2), 0.1, 10, generator())[0], free)
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"torch.inference_mode\(\) rules them out.*no_grad"):
+        walk(potential, torch.zeros(5, 2), 0.1, 10, generator())

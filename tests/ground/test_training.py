@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import ROOT, needs_cuda
-from vaecourse import training
+from vaecourse import datasets, training
 from vaecourse.networks import initial_weights
 from vaecourse.training import CheckpointMismatch, History, TrainingDiverged, Turn, fit, train
 from vaecourse.vae import bernoulli_vae
@@ -678,3 +679,109 @@ def test_a_run_on_a_gpu_resumes(tmp_path):
     history = fit(model, DATA, steps=60, checkpoint=file, device="cuda")
     whole = fit(Toy(), DATA, steps=60, device="cuda")
     assert np.allclose(history["loss"], whole["loss"], rtol=1e-4)
+
+
+# Whatever people pass, and whatever changes between two runs
+
+
+@pytest.mark.parametrize("kind", ["float64", "float16", "bfloat16", "numpy", "graph"])
+def test_data_of_any_float_type_are_taken_as_the_model_s(kind, tmp_path, no_shape_checks):
+    given = DATA.half().float()  # what all of them can hold
+    given = given.bfloat16().float() if kind == "bfloat16" else given
+    same_data = {
+        "numpy": given.double().numpy(),
+        "graph": given.clone().requires_grad_() * 1.0,
+    }.get(kind, given if kind in ("numpy", "graph") else given.to(getattr(torch, kind, torch.float32)))
+    model, plain = Toy(), Toy()
+    history = fit(model, same_data, steps=6, batch_size=5, checkpoint=tmp_path / "run")
+    assert same_history(history, fit(plain, given, steps=6, batch_size=5)) and same(model, plain)
+    assert fit(Toy(), given, steps=9, batch_size=5, checkpoint=tmp_path / "run").steps == 9  # it is the same data
+
+
+def test_a_model_in_double_precision_takes_single_precision_data():
+    assert fit(Toy().double(), DATA, steps=2)["loss"].shape == (2,)
+
+
+def test_numbers_of_numpy_make_the_same_run_and_its_checkpoint(tmp_path, no_shape_checks):
+    numbers = {"steps": np.int64(6), "batch_size": np.int64(5), "seed": np.int64(3)}
+    history = fit(Toy(), DATA, **numbers, checkpoint=tmp_path / "run")
+    assert same_history(history, fit(Toy(), DATA, steps=6, batch_size=5, seed=3, checkpoint=tmp_path / "run"))
+
+
+def test_values_that_are_no_probabilities_are_refused_before_anything_is_learned():
+    normalized = (torch.rand(200, 64, generator=torch.Generator().manual_seed(0)) - 0.13) / 0.31
+    model, untouched = (bernoulli_vae(64, 2, hidden=(16,)) for _ in range(2))
+    for data, transform in ((normalized, None), (normalized, lambda batch, noise: datasets.binarize(batch, noise))):
+        with pytest.raises(ValueError, match=r"values from -0.4\d* to 2.8\d*, and take values in \[0, 1\] alone"):
+            fit(model, data, steps=5, transform=transform)
+    assert same(model, untouched)
+    fit(model, normalized, steps=2, transform=lambda batch, noise: batch.clamp(0, 1))
+
+
+def test_one_value_that_is_no_probability_is_found_in_the_first_pass():
+    data = torch.rand(200, 64, generator=torch.Generator().manual_seed(0))
+    data[137, 5] = 1.5
+    with pytest.raises(ValueError, match=r"to 1.5, and take"):
+        fit(bernoulli_vae(64, 2, hidden=(16,)), data, steps=100, batch_size=10)
+
+
+def test_training_goes_on_inside_no_grad_and_names_inference_mode():
+    whole = fit(Toy(), DATA, steps=3)
+    with torch.no_grad():
+        assert same_history(fit(Toy(), DATA, steps=3), whole)
+    with torch.inference_mode():
+        with pytest.raises(ValueError, match=r"built inside torch.inference_mode"):
+            fit(Toy(), DATA, steps=3)
+        built = Toy
+    model = built()
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"use torch.no_grad\(\) in its place"):
+        fit(model, DATA, steps=3)
+
+
+def test_a_player_s_frozen_layers_stay_and_a_model_that_is_all_frozen_says_so():
+    game = Game("x", "y")
+    game.turns = lambda: [Turn("x", partial(game.pay, 1, "x"), [game.x, game.y])]
+    game.y.requires_grad_(False)
+    fit(game, DATA, steps=2)
+    assert game.x.item() != 1 and game.y.item() == 2
+    with pytest.raises(ValueError, match="of the model no parameter learns: all are frozen"):
+        fit(Toy().requires_grad_(False), DATA, steps=2)
+
+
+def test_a_checkpoint_is_no_folder_and_lies_where_one_can_write(tmp_path):
+    with pytest.raises(
+        CheckpointMismatch, match=r"is a folder, and a checkpoint is a file: name one in it, as .*run.safetensors"
+    ):
+        fit(Toy(), DATA, steps=2, checkpoint=tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"the folder of the checkpoint .* cannot be made"):
+        fit(Toy(), DATA, steps=2, checkpoint=tmp_path / "file" / "run")
+
+
+def test_a_full_disk_is_said_in_words_and_leaves_no_half_file(tmp_path, monkeypatch):
+    def full(tensors, path, note):
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("Error while serializing: IoError(Os { code: 28 })")
+
+    monkeypatch.setattr(training.run, "save_file", full)
+    with pytest.raises(OSError, match=r"not saved at step 4: .*could not be written .*code: 28.*Make room on the disk"):
+        fit(Toy(), DATA, steps=4, checkpoint=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_another_device_type_or_with_other_layers_frozen_is_refused_in_words(tmp_path):
+    file, untouched = tmp_path / "run", Toy()
+    fit(Toy(), DATA, steps=4, checkpoint=file)
+    frozen = Toy()
+    frozen.net[0].requires_grad_(False)
+    with pytest.raises(CheckpointMismatch, match=r"other layers frozen, net.0.bias, net.0.weight among them"):
+        fit(frozen, DATA, steps=8, checkpoint=file)
+    with pytest.raises(CheckpointMismatch, match=r"another type: .* is torch.float32 there and torch.float64 here"):
+        fit(Toy().double(), DATA, steps=8, checkpoint=file)
+    with safe_open(file, "pt") as opened:
+        note, tensors = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    save_file(tensors | {"generator": torch.zeros(16, dtype=torch.uint8)}, file, note)  # as a GPU's
+    model = Toy()
+    with pytest.raises(CheckpointMismatch, match=r"a run on cpu, this one on cpu: its noise cannot go on as it was"):
+        fit(model, DATA, steps=8, checkpoint=file)
+    assert same(model, untouched)

@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 
 from vaecourse.avae.critic import Critic, log_ratio
 from vaecourse.distributions import Bernoulli, Normal
+from vaecourse.inputs import onto
 from vaecourse.randomness import normal
 from vaecourse.training import Turn
 from vaecourse.vae import VAE
@@ -69,7 +70,7 @@ class AVAE(nn.Module):
         """x_G = G(z, z_a), with z_a ~ N(0, I) drawn afresh. Raises ValueError where z is not (batch, latents)."""
         if z.ndim != 2 or z.shape[1] != self.latents:
             raise ValueError(f"codes must be rows, (batch, {self.latents}); got {tuple(z.shape)}")
-        z = z.to(self.device)
+        z = onto(self, z)
         z_a = normal((len(z), self.noise), z, generator)
         return self.G(torch.cat([z, z_a], -1))
 
@@ -100,7 +101,7 @@ class AVAE(nn.Module):
 
         Raises ValueError where x has not as many pixels as G makes.
         """
-        return self.C.loss((x, self.sample(len(x), generator)))
+        return self.C.loss((onto(self, x), self.sample(len(x), generator)))
 
     @torch.no_grad()
     def reconstruct(

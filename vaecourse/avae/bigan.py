@@ -7,6 +7,7 @@ from torch import Generator, Tensor, nn
 from vaecourse.avae.critic import PairCritic, critic_loss
 from vaecourse.avae.pushforward import Pushforward, rows
 from vaecourse.distributions import Normal
+from vaecourse.inputs import onto
 from vaecourse.training import Turn
 
 
@@ -35,10 +36,11 @@ class BiGAN(Pushforward):
 
     def encode(self, x: Float[Tensor, "batch pixels"]) -> Normal:
         """q(z | x). Raises ValueError where x is not (batch, pixels)."""
-        return self.E(rows(x, self.pixels).to(self.device))
+        return self.E(rows(onto(self, x), self.pixels))
 
     def pairs(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> tuple[Tensor, Tensor]:
         """What the critic is to tell apart: x with z_q ~ q(z | x), and x_G = G(z) with z ~ N(0, I); rows, image before code."""
+        x = onto(self, x)
         z_q = self.encode(x).sample(generator)
         z = self.prior(len(x)).sample(generator)
         return torch.cat([x, z_q], -1), torch.cat([self.generate(z), z], -1)

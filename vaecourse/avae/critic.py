@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from vaecourse.inputs import gradients
+
 Logits = Float[Tensor, " batch"]
 
 
@@ -103,9 +105,10 @@ class Critic(nn.Module):
         real, fake = batch
         if not self.penalty:
             return {"loss": critic_loss(*self.both(real, fake))}
-        real = real.detach().requires_grad_()
-        on_real, on_fake = self.both(real, fake)
-        slope = squared_slope(on_real, real).mean()
+        with gradients():
+            real = real.detach().requires_grad_()
+            on_real, on_fake = self.both(real, fake)
+            slope = squared_slope(on_real, real).mean()
         return {"loss": critic_loss(on_real, on_fake) + 0.5 * self.penalty * slope, "slope": slope}
 
 

@@ -7,6 +7,7 @@ from torch import Generator, Tensor, nn
 
 from vaecourse.avae.critic import Critic, non_saturating
 from vaecourse.avae.pushforward import Pushforward
+from vaecourse.inputs import onto
 from vaecourse.training import Turn
 
 
@@ -46,7 +47,7 @@ class GAN(Pushforward):
 
         Raises ValueError where x has not as many pixels as G makes.
         """
-        return self.C.loss((x, self.sample(len(x), generator)))
+        return self.C.loss((onto(self, x), self.sample(len(x), generator)))
 
     def G_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """E[-log C(x_G)], or another objective, over as many new images as the batch has (eq-avae-non-saturating); nats."""

@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vaecourse.distributions import Normal, Point
+from vaecourse.inputs import onto
+from vaecourse.networks import by_rows
 
 
 def rows(x: Float[Tensor, "batch pixels"], pixels: int) -> Float[Tensor, "batch pixels"]:
@@ -18,7 +20,7 @@ class Pushforward(nn.Module):
     """The law of network(z) for z ~ N(0, I)."""
 
     network: nn.Module
-    """(..., latents) -> (..., pixels): what a model calls G or D."""
+    """(batch, latents) -> (batch, pixels): what a model calls G or D."""
 
     def __init__(self, pixels: int, latents: int):
         super().__init__()
@@ -35,9 +37,10 @@ class Pushforward(nn.Module):
 
     def decode(self, z: Float[Tensor, "*batch latents"]) -> Point:
         """p(x | z), all of it on network(z). Raises ValueError where the last axis of z is not the latents."""
-        if z.shape[-1] != self.latents:
+        z = onto(self, z)
+        if z.ndim == 0 or z.shape[-1] != self.latents:
             raise ValueError(f"codes must end in {self.latents} latents; got shape {tuple(z.shape)}")
-        return Point(self.network(z.to(self.device)))
+        return Point(by_rows(self.network, z))
 
     def generate(
         self, z: Float[Tensor, "*batch latents"], generator: Generator | None = None

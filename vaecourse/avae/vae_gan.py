@@ -7,6 +7,7 @@ from torch import Generator, Tensor, nn
 from vaecourse.avae.critic import Critic, non_saturating
 from vaecourse.avae.pushforward import Pushforward, rows
 from vaecourse.distributions import Normal
+from vaecourse.inputs import onto
 from vaecourse.training import Turn
 
 
@@ -36,7 +37,7 @@ class VAEGAN(Pushforward):
 
     def encode(self, x: Float[Tensor, "batch pixels"]) -> Normal:
         """q(z | x). Raises ValueError where x is not (batch, pixels)."""
-        return self.E(rows(x, self.pixels).to(self.device))
+        return self.E(rows(onto(self, x), self.pixels))
 
     def feature_error(
         self, x: Float[Tensor, "batch pixels"], features: Float[Tensor, "batch features"]
@@ -46,7 +47,7 @@ class VAEGAN(Pushforward):
         Equation eq-avae-feature-error; Larsen et al. (2016).
         """
         with torch.no_grad():
-            target = self.C.body(x)
+            target = self.C.body(onto(self, x))
         return 0.5 * ((target - features) ** 2).sum(-1)
 
     def E_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
@@ -76,7 +77,7 @@ class VAEGAN(Pushforward):
         """
         with torch.no_grad():
             fake = self.generate(self._codes(x, generator))
-        return self.C.loss((x, fake))
+        return self.C.loss((onto(self, x), fake))
 
     @torch.no_grad()
     def _codes(self, x: Tensor, generator: Generator | None) -> Tensor:

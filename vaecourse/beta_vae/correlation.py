@@ -12,13 +12,13 @@ from torch import Generator, Tensor, nn
 
 from vaecourse import importance, processes
 from vaecourse.distributions import Normal
+from vaecourse.inputs import onto
 from vaecourse.vae import VAE
 
 
 def _log_densities(q: Normal, z: Float[Tensor, "rows latents"]) -> Float[Tensor, "rows n latents"]:
     """log q(z_j | x_n) of each row of z under each of the posteriors, one latent at a time."""
-    standardized = (z[:, None] - q.mu) * (-q.log_sigma).exp()
-    return -0.5 * (standardized**2 + log(2 * torch.pi)) - q.log_sigma
+    return -0.5 * (q.standardized(z[:, None]) ** 2 + log(2 * torch.pi)) - q.log_sigma
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class BetaTCVAE(VAE):
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """D + R + (beta - 1) TC in nats, averaged over the batch, and its parts."""
-        x = x.to(self.device)
+        x = onto(self, x)
         q = self.encode(x)
         z = q.sample(generator)
         distortion, rate = -self.decode(z).log_prob(x).mean(), q.kl_to_standard().mean()

@@ -35,7 +35,8 @@ class BoundFell(ArithmeticError):
         super().__init__(
             f"in sweep {sweep} the update of factor {factor} lowered the ELBO from {before:.10g} to {after:.10g} nats. No "
             "right update can: either it does not set q_j proportional to exp E_-j[log p(z, x)], or the ELBO is not "
-            "E[log p(z, x)] - E[log q(z)] (is the entropy's sign right?)."
+            "E[log p(z, x)] - E[log q(z)] (is the entropy's sign right?). Or the numbers are so far apart that rounding did it: "
+            "then standardize the data, or take a wider prior."
         )
 
 
@@ -50,7 +51,11 @@ class Step(Generic[Q]):
 
 @dataclass(frozen=True)
 class Fit(Generic[Q]):
-    """The end of an ascent. `elbos` holds the ELBO at the start and after each sweep, in nats."""
+    """The end of an ascent. `elbos` holds the ELBO at the start and after each sweep, in nats.
+
+    `converged`: the last sweep gained the tolerance or less, and it was not creeping: as gains fall from sweep to sweep, those
+    to come are less than 1,000 times the tolerance, all together.
+    """
 
     q: Q
     elbos: Float[Tensor, " sweeps_and_start"]
@@ -87,9 +92,10 @@ def _culprit(model: Model[Q], q: Q, number: int) -> BoundFell:
 def ascend(model: Model[Q], q: Q, *, sweeps: int = 1000, tolerance: float = 1e-6) -> Iterator[Step[Q]]:
     """Coordinate ascent from q: yields the start and the state after each sweep.
 
-    It ends when a sweep gains `tolerance` nats or less, or after `sweeps` of them. At its end no factor alone can be improved:
-    a local optimum, or a saddle. Raises BoundFell where the ELBO falls, ValueError where it is not a number, and for negative
-    sweeps or tolerance.
+    It ends when a sweep gains `tolerance` nats or less, or after `sweeps` of them. At its end no factor alone can raise the
+    bound by more. That is a local optimum, or a saddle, which a change of several factors at once leaves; or the factors hold
+    one another, and each sweep gains little of the much that is left, which `fit` tells. Raises BoundFell where the ELBO falls,
+    ValueError where it is not a number, and for negative sweeps or tolerance.
     """
     if sweeps < 0 or tolerance < 0:
         raise ValueError(f"sweeps and tolerance must not be negative, got {sweeps} and {tolerance}")
@@ -101,7 +107,11 @@ def ascend(model: Model[Q], q: Q, *, sweeps: int = 1000, tolerance: float = 1e-6
             q = update(q)
         elbo = model.elbo(q).item()
         if isnan(elbo):
-            raise ValueError(f"the ELBO is not a number after sweep {number}: look for NaN in the data or in the start")
+            raise ValueError(
+                f"the ELBO is not a number after sweep {number}: look for NaN in the data or in the start. Where there is none, "
+                "numbers are too far apart for double precision, as of clusters narrow beside their distance: standardize the "
+                "data, or take a prior that does not let a component be so narrow"
+            )
         if _fell(before, elbo):
             raise _culprit(model, start, number)
         yield Step(number, q, elbo)
@@ -120,5 +130,20 @@ def fit(model: Model[Q], q: Q, *, sweeps: int = 1000, tolerance: float = 1e-6, p
             elbos.append(step.elbo)
             bar.set_postfix_str(f"ELBO {step.elbo:.6g} nats", refresh=False)
             bar.update(int(step.sweep > 0))
-    converged = len(elbos) > 1 and elbos[-1] - elbos[-2] <= tolerance
-    return Fit(step.q, torch.tensor(elbos, dtype=torch.float64), converged, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    converged = len(elbos) > 1 and elbos[-1] - elbos[-2] <= tolerance and not _creeps(model, step.q, elbos, tolerance)
+    return Fit(step.q, torch.tensor(elbos, dtype=torch.float64), converged, seconds)
+
+
+def _creeps(model: Model[Q], q: Q, elbos: list[float], tolerance: float) -> bool:
+    """Whether far more than the tolerance is left to gain, if each gain is the same share of the one before.
+
+    After fewer than three sweeps a gain may be the first of its kind: two more sweeps show how they go on.
+    """
+    ahead = elbos[-3:]
+    while len(elbos) < 4 and len(ahead) < len(elbos[-3:]) + 2:
+        for update in model.updates():
+            q = update(q)
+        ahead.append(model.elbo(q).item())
+    (before, now), rounding = (ahead[-2] - ahead[-3], ahead[-1] - ahead[-2]), 1e-12 * (1 + abs(ahead[-1]))
+    return now > rounding and now / max(before - now, rounding) * now > 1000 * tolerance

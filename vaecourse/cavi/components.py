@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, einsum
 
+DEPENDENT = 1e-11  # the least eigenvalue of correlations that are none of rounding: float32 data leave one of about 1e-14
+
 
 def _check(m: Tensor, beta: Tensor, nu: Tensor, least_nu: int) -> None:
     if not (beta > 0).all():
@@ -48,11 +50,20 @@ class NormalWishart:
         """Raise ValueError where nu <= dim - 1, beta <= 0, or W_inverse is not symmetric and positive definite."""
         _check(self.m, self.beta, self.nu, self.dim - 1)
         V = self.W_inverse
-        if not torch.allclose(V, V.mT) or not (torch.linalg.cholesky_ex(V).info == 0).all():
+        scale = V.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
+        like_correlations = V / (scale[..., :, None] * scale[..., None, :])  # NaN where a coordinate is constant
+        if not torch.allclose(V, V.mT) or not (self._least(like_correlations) > DEPENDENT).all():
             raise ValueError(
-                "W_inverse must be symmetric and positive definite. If it is the data's covariance, a coordinate is constant "
-                "or a combination of others: leave it out, or give a prior"
+                "W_inverse must be symmetric and positive definite, by more than rounding. If it is the data's covariance, a "
+                "coordinate is constant or a combination of others: leave it out, or give a prior"
             )
+
+    @staticmethod
+    def _least(symmetric: Float[Tensor, "k dim dim"]) -> Float[Tensor, " k"]:
+        """The least eigenvalue of each; NaN where a number is not finite."""
+        finite = symmetric.isfinite().all((-2, -1))
+        least = torch.linalg.eigvalsh(torch.where(finite[:, None, None], symmetric, 0.0))[:, 0]
+        return least.masked_fill(~finite, torch.nan)
 
     @classmethod
     def default(cls, x: Float[Tensor, "n dim"]) -> "NormalWishart":

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaecourse.inputs import tensor
+
 
 @dataclass(frozen=True)
 class FactorizedGaussian:
@@ -27,8 +29,8 @@ class GaussianTarget:
     """A posterior N(mean, precision^-1), to be met by a q that factorizes over blocks of coordinates.
 
     Shapes: mean (dim,), precision (dim, dim). `blocks` are lists of coordinates that share a factor; without it each has its
-    own. The evidence is 1, so the ELBO is -KL(q || p). Raises ValueError where the precision is not symmetric and positive
-    definite, or the blocks do not name each coordinate once.
+    own. The evidence is 1, so the ELBO is -KL(q || p). In double precision. Raises ValueError where the
+    precision is not symmetric and positive definite, or the blocks do not name each coordinate once.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class GaussianTarget:
         precision: Float[Tensor, "dim dim"],
         blocks: Sequence[Sequence[int]] | None = None,
     ):
+        mean, precision = tensor(mean, "the mean").double(), tensor(precision, "the precision").double()
         dim = len(mean)
         if precision.shape != (dim, dim):
             raise ValueError(f"the precision must be ({dim}, {dim}), as the mean is ({dim},); got {tuple(precision.shape)}")
@@ -50,7 +53,7 @@ class GaussianTarget:
     def start(self, mean: Float[Tensor, " dim"] | None = None) -> FactorizedGaussian:
         """q = N(mean, I); mean is zero unless given."""
         return FactorizedGaussian(
-            torch.zeros_like(self.mean) if mean is None else mean, torch.eye(len(self.mean)).to(self.mean)
+            torch.zeros_like(self.mean) if mean is None else mean.to(self.mean), torch.eye(len(self.mean)).to(self.mean)
         )
 
     def updates(self) -> list[Callable[[FactorizedGaussian], FactorizedGaussian]]:

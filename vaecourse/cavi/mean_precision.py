@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaecourse.inputs import tensor
+
 
 def _log_normal(x: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
     return 0.5 * (precision.log() - log(2 * pi) - precision * (x - mean) ** 2)
@@ -63,11 +65,12 @@ class MeanAndPrecision:
     """
 
     def __init__(self, x: Float[Tensor, " n"], mu_0: float = 0.0, lambda_0: float = 1.0, a_0: float = 1.0, b_0: float = 1.0):
+        x = tensor(x)
         if x.ndim != 1 or not len(x) or not x.isfinite().all():
             raise ValueError(f"the data must be finite numbers of shape (n,) with n > 0, got shape {tuple(x.shape)}")
         if min(lambda_0, a_0, b_0) <= 0:
             raise ValueError(f"lambda_0, a_0 and b_0 must be positive, got {lambda_0}, {a_0} and {b_0}")
-        self.x = x.double()
+        self.x = x.detach().double()
         self.prior = ExactMeanPrecision(*(self.x.new_tensor(value) for value in (mu_0, lambda_0, a_0, b_0)))
 
     def log_joint(self, mu: Float[Tensor, "*points"], tau: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:

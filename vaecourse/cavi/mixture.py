@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from vaecourse.cavi.components import Components, NormalWishart
+from vaecourse.inputs import tensor
 from vaecourse.randomness import indices, uniform
 
 BLOCK = 2**19  # numbers held at once in a pass over the data: what fits a processor's cache
@@ -79,6 +80,7 @@ class GaussianMixture:
     """
 
     def __init__(self, x: Float[Tensor, "n dim"], k: int, prior: Components | None = None, *, alpha_0: float | None = None):
+        x = tensor(x).detach()
         if x.ndim != 2 or not x.numel():
             raise ValueError(f"the data must be rows, (n, dim), and not empty; got {tuple(x.shape)}. One dimension: x[:, None]")
         if not x.isfinite().all():

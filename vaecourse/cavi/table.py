@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from vaecourse.inputs import tensor
 from vaecourse.randomness import uniform
 
 Factors = tuple[Float[Tensor, " _"], ...]
@@ -20,6 +21,7 @@ class Table:
     """
 
     def __init__(self, log_p: Float[Tensor, "*values"]):
+        log_p = tensor(log_p, "log_p")
         if log_p.ndim == 0 or log_p.isnan().any() or log_p.isposinf().any() or log_p.isneginf().all():
             raise ValueError(
                 f"a table of log-probabilities has an axis a latent, no NaN or +inf, and some finite entry; got {log_p}"

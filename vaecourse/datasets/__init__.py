@@ -2,7 +2,9 @@
 
 Every image is a row of pixels in [0, 1]. A published file is looked for in the folder that the environment variable
 VAECOURSE_DATA names, then in the cache, then at its mirrors, and its content is compared with its hash each time it is
-read: what is damaged is renamed to NAME.bad and never used.
+read: what is damaged is renamed to NAME.bad and never used. In that folder the book's names will do, mnist/..., and those of
+torchvision (MNIST/raw, FashionMNIST/raw, the files of SVHN in the folder itself), Keras (mnist.npz, fashion-mnist), Kaggle
+(train-images.idx3-ubyte, a folder of the file's name around it) and Windows, which unpacks to train-images.idx3-ubyte.
 """
 
 from vaecourse.datasets import densities, embedded, published

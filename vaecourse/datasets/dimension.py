@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaecourse.inputs import floats
+
 
 def intrinsic_dimension(x: Float[Tensor, "n pixels"], *, neighbors: int = 2, chunk: int = 500) -> float:
     """The dimension of the set that the rows of x are drawn from, by maximum likelihood from distances to neighbors.
@@ -13,6 +15,7 @@ def intrinsic_dimension(x: Float[Tensor, "n pixels"], *, neighbors: int = 2, chu
     make it the TwoNN of Facco et al. (2017). With few points in a high dimension the estimate is too low: none is far inside.
     Raises ValueError for neighbors outside 2 to n - 1, and for rows that repeat, whose distances say nothing.
     """
+    x = floats(x)
     if not 2 <= neighbors < len(x):
         raise ValueError(f"neighbors must lie between 2 and {len(x) - 1}, one less than the points; got {neighbors}")
     logs = []

@@ -7,14 +7,32 @@ import os
 import tarfile
 import tempfile
 import warnings
+import zipfile
 import zlib
 from itertools import count
 from pathlib import Path
+
+import numpy as np
 
 from vaecourse.datasets.sources import SOURCES
 
 DATA_FOLDER = "VAECOURSE_DATA"
 """The environment variable that names a folder of published files, as in `mnist/train-images-idx3-ubyte.gz`."""
+
+
+LAYOUTS = {
+    "mnist": ("MNIST/raw", "MNIST"),
+    "fashion_mnist": ("FashionMNIST/raw", "FashionMNIST", "fashion-mnist"),
+    "binarized_mnist": ("BinarizedMNIST",),
+    "cifar10": ("cifar-10-batches-bin",),
+    "cifar100": ("cifar-100-binary",),
+    "svhn": ("SVHN",),
+    "celeba": ("CelebA",),
+    "dsprites": ("dSprites", "dsprites-dataset"),
+}
+"""Where torchvision, Keras and Kaggle keep the same files, below the folder that VAECOURSE_DATA names."""
+
+LISTED = 12  # names that an error shows of what lies in the data folder
 
 
 class DataError(RuntimeError):
@@ -29,8 +47,10 @@ def read(name: str, file: str) -> bytes:
     import pooch
 
     expected = SOURCES[name].hashes[file]
-    if (own := data_folder(name)) and (path := _find(own, file)):
+    if path := next((path for folder in places(name) if (path := _find(folder, file))), None):
         return _own(path, expected)
+    if (folder := _folder()) and (content := _among_others(folder, file, expected)):
+        return content
     cache = Path(pooch.os_cache("vaecourse")) / name
     if path := _find(cache, file):
         try:
@@ -43,9 +63,9 @@ def read(name: str, file: str) -> bytes:
 def read_parts(name: str) -> dict[str, bytes]:
     """The files of a published tar archive by their names: out of the archive, or as they lie unpacked in the data folder."""
     (archive,), parts = SOURCES[name].hashes, SOURCES[name].parts
-    own = data_folder(name)
-    if own and not _find(own, archive):
-        paths = {part: next(own.rglob(part), None) for part in parts}
+    folders = places(name)
+    if not any(_find(folder, archive) for folder in folders):
+        paths = {part: next((path for folder in folders for path in folder.rglob(part)), None) for part in parts}
         if all(paths.values()):
             return {part: _own(path, parts[part]) for part, path in paths.items()}
     with tarfile.open(fileobj=io.BytesIO(read(name, archive))) as tar:
@@ -55,14 +75,50 @@ def read_parts(name: str) -> dict[str, bytes]:
         return {part: tar.extractfile(members[part]).read() for part in parts}
 
 
-def data_folder(name: str) -> Path | None:
-    """Where the user keeps the files of that set; None where VAECOURSE_DATA is not set. It need not exist."""
-    if not (folder := os.environ.get(DATA_FOLDER)):
-        return None
-    own = Path(folder).expanduser()
-    if not own.is_dir():
+def _folder() -> Path | None:
+    """The folder that VAECOURSE_DATA names; None where it is not set. It need not exist."""
+    folder = os.environ.get(DATA_FOLDER)
+    return Path(folder).expanduser() if folder else None
+
+
+def places(name: str) -> list[Path]:
+    """The folders in which the user may keep the files of that set; none where VAECOURSE_DATA is not set.
+
+    NAME, as this book has it, or one of `LAYOUTS`. Raises DataError where VAECOURSE_DATA names no folder.
+    """
+    folder = _folder()
+    if folder is None:
+        return []
+    if not folder.is_dir():
         raise DataError(f"{DATA_FOLDER} names {folder}, which is no folder: correct or unset it.{_by_hand(name)}")
-    return own / name
+    return [folder / own for own in (name, *LAYOUTS.get(name, ()))]
+
+
+def _among_others(folder: Path, file: str, expected: str) -> bytes | None:
+    """The content of a file that lies in the data folder itself, or in Keras' archive of MNIST, if it has that hash.
+
+    There it may be another set's, of the same name: one with another hash is none of ours, and left alone.
+    """
+    candidates = [path.read_bytes() for path in [_find(folder, file)] if path]
+    for archive in (path for path in (folder / "mnist.npz", folder / "mnist" / "mnist.npz") if path.is_file()):
+        candidates += _idx_of(archive, file)
+    for content in candidates:
+        try:
+            return _checked(content, file, expected)
+        except ValueError:
+            continue
+    return None
+
+
+def _idx_of(archive: Path, file: str) -> list[bytes]:
+    """The IDX file whose numbers Keras keeps in an archive as x_train, y_train, x_test, y_test."""
+    split, kind = ("train" if file.startswith("train") else "test"), ("x" if "-images-" in file else "y")
+    try:
+        with np.load(archive, allow_pickle=False) as arrays:
+            values = arrays[f"{kind}_{split}"].astype(np.uint8)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return []
+    return [bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes() + values.tobytes()]
 
 
 def _own(path: Path, expected: str) -> bytes:
@@ -78,23 +134,33 @@ def _is_archive(path: str) -> bool:
 
 def _find(folder: Path, file: str) -> Path | None:
     stem = file.removesuffix(".gz")
-    names = [file] if _is_archive(file) else [f"{stem}.gz", stem]
+    dotted = stem.replace("-idx", ".idx")  # what the file is called inside the .gz, and so where Windows unpacked it
+    own = [f"{stem}.gz", stem, f"{dotted}.gz", dotted, f"{stem}/{stem}", f"{dotted}/{dotted}"]  # the last two are Kaggle's
+    names = [file] if _is_archive(file) else own
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _verified(path: Path, expected: str) -> bytes:
     """The content of the file if it has that hash; otherwise the file is set aside, and DataError says why."""
-    content, archive = path.read_bytes(), _is_archive(path.name)
+    try:
+        return _checked(path.read_bytes(), path.name, expected)
+    except ValueError as error:
+        raise DataError(f"{path} is {error}. {_set_aside(path)}") from None
+
+
+def _checked(content: bytes, file: str, expected: str) -> bytes:
+    """The content, unpacked unless it is an archive, if it has that hash; ValueError says what it is otherwise."""
+    archive = _is_archive(file)
     try:
         if content.startswith(b"\x1f\x8b") and not archive:
             content = gzip.decompress(content)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is truncated or damaged: {error}. {_set_aside(path)}") from None
+        raise ValueError(f"truncated or damaged: {error}") from None
     algorithm, _, digest = expected.partition(":")
     found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
     if found != digest:
         facts = f"its {len(content):,} bytes{'' if archive else ', unpacked,'} have {algorithm} {found}, not {digest}"
-        raise DataError(f"{path} is not the published file: {facts}. {_set_aside(path)}")
+        raise ValueError(f"not the published file: {facts}")
     return content
 
 
@@ -139,7 +205,15 @@ def _addresses(name: str, file: str) -> list[str]:
 def _by_hand(name: str) -> str:
     files = "".join(f"\n  {name}/{file}" for file in SOURCES[name].hashes)
     parts = f"\nor, out of that archive, {', '.join(SOURCES[name].parts)}," if SOURCES[name].parts else ""
+    wanted = f"a lone file with .gz or without,{files}{parts}"
+    other = "\nor use digits or mnist5k, which need no download."
+    folder = _folder()
+    if folder is None or not folder.is_dir():
+        return f"\nWithout a network, set {DATA_FOLDER} to a folder that holds, {wanted}{other}"
+    layouts = "".join(f", {layout}" for layout in LAYOUTS.get(name, ()))
+    found = sorted(str(path.relative_to(folder)) for pattern in ("*", "*/*") for path in folder.glob(pattern))
+    there = ", ".join(found[:LISTED]) + (f" and {len(found) - LISTED} more" if len(found) > LISTED else "") or "nothing"
     return (
-        f"\nWithout a network, set {DATA_FOLDER} to a folder that holds, a lone file with .gz or without,{files}{parts}"
-        "\nor use digits or mnist5k, which need no download."
+        f"\n{DATA_FOLDER} is {folder}. Looked for there (in {name}{layouts}, or in the folder itself), {wanted}"
+        f"\nWhat is there: {there}.{other}"
     )

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Generator, Tensor
 
+from vaecourse.distributions import in_support
 from vaecourse.randomness import uniform
 
 
@@ -35,9 +36,10 @@ class Dataset:
 def binarize(pixels: Float[Tensor, "*shape"], generator: Generator | None = None) -> Float[Tensor, "*shape"]:
     """Draw zeros and ones, each pixel's value being its probability of a one (dynamic binarization).
 
-    A generator on another device than the pixels' will do: the noise is drawn there and moved.
+    A generator on another device than the pixels' will do: the noise is drawn there and moved. Pixels outside [0, 1] are no
+    probabilities: `training` refuses them.
     """
-    return (uniform(pixels.shape, pixels, generator) < pixels).to(pixels.dtype)
+    return (uniform(pixels.shape, pixels, generator) < in_support(pixels)).to(pixels.dtype)
 
 
 def as_pixels(values: np.ndarray, white: int) -> Float32[Tensor, "images pixels"]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaecourse.datasets.files import DataError, data_folder, read, read_parts
+from vaecourse.datasets.files import DataError, places, read, read_parts
 from vaecourse.datasets.images import Dataset, as_labels, as_pixels
 from vaecourse.datasets.shapes import Sprites
 from vaecourse.datasets.sources import SOURCES
@@ -81,9 +81,9 @@ def celeba(limit: int | None = None) -> Dataset:
     if not lines or any(len(line) != 2 or line[1] not in ("0", "1", "2") for line in lines):
         raise _not_as_published("celeba", partition, "a file name and 0, 1 or 2 a line")
     train, valid, test = ([file for file, part in lines if part == wanted][:limit] for wanted in "012")
-    own = data_folder("celeba")
-    folder = own / "img_align_celeba" if own else None
-    if folder and folder.is_dir() and not (own / archive).is_file():
+    unpacked = ("img_align_celeba/img_align_celeba", "img_align_celeba")  # Kaggle's archive holds a folder in a folder
+    folder = next((own / name for own in places("celeba") for name in unpacked if (own / name).is_dir()), None)
+    if folder and not any((own / archive).is_file() for own in places("celeba")):
         train, valid, test = (_faces(files, lambda file: (folder / file).read_bytes()) for files in (train, valid, test))
     else:
         with zipfile.ZipFile(io.BytesIO(read("celeba", archive))) as faces:

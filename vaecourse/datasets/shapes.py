@@ -96,12 +96,12 @@ def draw_sprites(
     """
     if not ((shape >= 0) & (shape < len(SHAPES))).all():
         raise ValueError(f"shapes are 0, 1 and 2, for {', '.join(SHAPES)}; got {shape.unique().tolist()}")
-    pixel = (torch.arange(size, dtype=x.dtype) + 0.5) / size
+    pixel = (torch.arange(size, dtype=x.dtype, device=x.device) + 0.5) / size
     across, down = (pixel - x[:, None])[:, None, :], (pixel - y[:, None])[:, :, None]
     cos, sin = (f(orientation)[:, None, None] for f in (torch.cos, torch.sin))
     radius = RADIUS * scale[:, None, None]
     u, v = (cos * across + sin * down) / radius, (cos * down - sin * across) / radius  # the sprite's own frame
-    images = torch.empty(len(x), size, size, dtype=x.dtype)
+    images = torch.empty(len(x), size, size, dtype=x.dtype, device=x.device)
     for kind, distance in enumerate((_square, _ellipse, _heart)):
         rows = shape == kind
         if rows.any():

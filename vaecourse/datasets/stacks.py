@@ -2,11 +2,11 @@
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Generator, Tensor
+from torch import Tensor
 
 from vaecourse.datasets.embedded import digits, mnist5k
 from vaecourse.datasets.published import idx_set
-from vaecourse.randomness import indices
+from vaecourse.randomness import indices, own_generator
 
 _SOURCES = {"digits": digits, "mnist5k": mnist5k, "mnist": idx_set}
 
@@ -26,5 +26,5 @@ def stacked_digits(
         raise ValueError(f"at least one image is to be made, got n = {n}")
     data = _SOURCES[source](source)
     images, labels = (data.train, data.train_labels) if split == "train" else (data.test, data.test_labels)
-    rows = indices(len(images), (n, 3), torch.empty(0, dtype=torch.float64), Generator().manual_seed(seed))
+    rows = indices(len(images), (n, 3), torch.empty(0, dtype=torch.float64), own_generator(seed))
     return images[rows].flatten(1), labels[rows] @ torch.tensor([100, 10, 1])

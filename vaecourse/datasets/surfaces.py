@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from vaecourse.randomness import normal
+from vaecourse.randomness import normal, own_generator
 
 KINDS = ("grain", "waves", "wood")
 
@@ -22,7 +22,7 @@ def textures(kind: str, n: int, *, size: int = 16, seed: int = 0) -> Float[Tenso
     """
     if kind not in KINDS or n < 1 or size < 4:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, n at least 1, size at least 4; got {kind!r}, {n}, {size}")
-    generator = Generator().manual_seed(seed)
+    generator = own_generator(seed)
     if kind == "grain":
         surface = _noise(n, size, generator, lambda x, y: _band(x, 0.0, 0.3) * _band(y, 0.0, 0.3))
     elif kind == "waves":

@@ -4,14 +4,14 @@ It compares the shapes of q and p only, so that p(x, z) serves for p(z|x). On th
 Renyi's D_alpha(q || p) / alpha; elsewhere it is no f-divergence.
 """
 
-from math import isfinite, log
+from math import inf, isfinite, log
 
 from jaxtyping import Float
 from torch import Tensor
 
 from vaecourse.distributions import Normal
-from vaecourse.gradients import Estimate, LogJoint, along
-from vaecourse.importance import log_densities
+from vaecourse.gradients import Estimate, LogJoint, along, moving_densities
+from vaecourse.importance import SMALL_POWER, power_mean
 
 
 def _check_dials(alpha: float, beta: float) -> None:
@@ -45,18 +45,17 @@ def alpha_beta_divergence(
     if log_q.shape[0] == 0:
         raise ValueError("the integrals need at least one point, got none")
 
-    def integral(a: float, b: float) -> Tensor:
-        return (a * log_q + b * log_p + log_measure).logsumexp(0)
-
-    total = alpha + beta
-    if beta == 0:
-        escort = (alpha * log_q + log_measure).softmax(0)
-        return (escort * (log_q - log_p)).sum(0) / alpha + (integral(0.0, alpha) - integral(alpha, 0.0)) / alpha**2
-    if alpha == 0:
-        escort = (beta * log_p + log_measure).softmax(0)
-        return (escort * (log_p - log_q)).sum(0) / beta + (integral(beta, 0.0) - integral(0.0, beta)) / beta**2
-    own = integral(total, 0.0) / (beta * total) + integral(0.0, total) / (alpha * total)
-    return own - integral(alpha, beta) / (alpha * beta)
+    total, small, large = alpha + beta, *sorted((alpha, beta), key=abs)
+    if abs(small) >= SMALL_POWER:
+        of_q, of_p = ((total * log_density + log_measure).logsumexp(0) for log_density in (log_q, log_p))
+        neither = (log_q == -inf) & (log_p == -inf)
+        of_both = (alpha * log_q + beta * log_p + log_measure).masked_fill(neither, -inf).logsumexp(0)
+        return of_q / (beta * total) + of_p / (alpha * total) - of_both / (alpha * beta)
+    # The same where a dial is 0 or near it, its density by the mean of a small power over the other's escort: nothing cancels.
+    one, other = (log_q, log_p) if abs(beta) <= abs(alpha) else (log_p, log_q)
+    of_one, of_other = (total * log_density + log_measure for log_density in (one, other))
+    mean = power_mean(other - one, small, of_one.softmax(0))
+    return (of_other.logsumexp(0) - of_one.logsumexp(0)) / (large * total) - mean / large
 
 
 def alpha_beta_gradient(
@@ -65,11 +64,12 @@ def alpha_beta_gradient(
     """Minus the divergence from q to p(z|x), its integrals by draws from q, and its total derivative along them.
 
     log of int q^a p^b = log E_q q^(a-1) p^b (eq-fvi-alpha-beta-loss). The logarithms of means make it biased, the more the
-    fewer the draws. Raises ValueError unless alpha + beta > 0, and where log_joint gives other than one number a draw.
+    fewer the draws. Raises ValueError unless alpha + beta > 0, and where log_joint gives other than one number a draw,
+    or one that does not move with z.
     """
 
     def bound(q: Normal, z: Tensor) -> Tensor:
-        log_p, log_q = log_densities(log_joint, q, z)
+        log_p, log_q = moving_densities(log_joint, q, z)
         return -alpha_beta_divergence(log_q, log_p, -log_q - log(len(z)), alpha=alpha, beta=beta)
 
     return along(q, bound, z)

@@ -6,14 +6,16 @@ the weights: an encoder and a decoder.
 Draws lie on the first axis of `log_w`, data points behind it; bounds of log p(x) are in nats, one number a data point.
 """
 
-from math import inf, isfinite, log
+from collections.abc import Callable
+from math import inf, isfinite
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaecourse.distributions import expectation
 from vaecourse.fvi.divergences import Divergence
-from vaecourse.importance import log_mean
+from vaecourse.importance import log_mean, power_mean
 
 
 def check_draws(log_w: Tensor) -> None:
@@ -74,9 +76,7 @@ def renyi_bound(log_w: Float[Tensor, "draws *batch"], *, alpha: float) -> Float[
     check_draws(log_w)
     if not isfinite(alpha):
         raise ValueError(f"alpha must be a finite number, got {alpha}")
-    if alpha == 1:
-        return log_w.mean(0)
-    return (((1 - alpha) * log_w).logsumexp(0) - log(log_w.shape[0])) / (1 - alpha)
+    return power_mean(log_w, 1 - alpha)
 
 
 def inclusive_bound(log_w: Float[Tensor, "draws *batch"]) -> Float[Tensor, "*batch"]:
@@ -86,7 +86,7 @@ def inclusive_bound(log_w: Float[Tensor, "draws *batch"]) -> Float[Tensor, "*bat
     ValueError for weights that are no floats or no draws.
     """
     check_draws(log_w)
-    return (log_w.softmax(0) * log_w).sum(0)
+    return expectation(log_w.softmax(0), log_w, 0)
 
 
 def sandwich(
@@ -102,8 +102,11 @@ def sandwich(
     return renyi_bound(log_w, alpha=below), renyi_bound(log_w, alpha=above)
 
 
+NEAR = 80.0  # nats from log Z: where the ends of an interval are looked for first
+
+
 def evidence_interval(
-    f: Divergence, value: Float[Tensor, "*batch"], *, log_scale: float = 0.0, reach: float = 80.0
+    f: Divergence, value: Float[Tensor, "*batch"], *, log_scale: float = 0.0, reach: float = 1e6
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """The ends of {log p(x): f*(p(x) / Z) <= value}, in nats, by bisection (eq-fvi-interval).
 
@@ -114,13 +117,23 @@ def evidence_interval(
     """
     if value.isnan().any():
         raise ValueError("the value of L_f is NaN")
-    lowest = value.new_full(value.shape, min(max(f.star.lowest, -reach), reach))
+    near = min(NEAR, reach)
+
+    def stretched(log_t: Tensor, until: Callable[[Tensor], Tensor]) -> Tensor:
+        """Each log t, doubled until f* there is as it should be, or out of reach."""
+        while (short := ~until(f.star.value(log_t)) & (log_t.abs() < reach)).any():
+            log_t = torch.where(short, (2 * log_t).clamp(-reach, reach), log_t)
+        return log_t
+
+    lowest = value.new_full(value.shape, min(max(f.star.lowest, -near), near))
+    if f.falls or f.rises:
+        lowest = stretched(lowest, lambda least: least <= value)
     least = f.star.value(lowest)
     if (value < least - 1e-12 * (1 + least.abs())).any():
         raise ValueError(f"no p(x) within {reach:g} nats of Z has so small an f*: {f.name} by {value.min():.6g} is no bound")
 
     def end(side: int) -> Tensor:
-        inside, outside = lowest, value.new_full(value.shape, side * reach)
+        inside, outside = lowest, stretched(side * (side * lowest).clamp(min=near), lambda most: most > value)
         unbounded = f.star.value(outside) <= value
         for _ in range(100):
             middle = 0.5 * (inside + outside)

@@ -59,7 +59,8 @@ def f_cavi(
     """Minimize D_f(q || p(z|x)) over q = product of q_j, one factor at a time, until a sweep gains less than the tolerance.
 
     log_joint: log p(x, z) in nats, one axis a latent. start: log q_j; the marginals by default. Each update is exact, so D_f
-    never rises; it ends in a local minimum. Equation eq-fvi-cavi; Wan, Li and Hovakimyan (2020).
+    never rises; it ends where no factor alone can lower it: a local minimum, or a saddle, which a nudge of two factors at once
+    leaves. Equation eq-fvi-cavi; Wan, Li and Hovakimyan (2020).
 
     Raises ValueError where f is not of class F0 or F1, for tables with zeros, NaN or fewer than two axes, and for a start
     without mass where p has it.

@@ -21,10 +21,10 @@ Function = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Curve:
-    """A convex function g of t > 0, given in log t."""
+    """A convex function g of t >= 0, given in log t."""
 
-    value: Function
-    """log t -> g(t)."""
+    inside: Function
+    """log t -> g(t), t > 0."""
 
     slope: Function
     """log t -> g'(t)."""
@@ -34,6 +34,18 @@ class Curve:
 
     at_zero: float
     """The limit of g at t = 0; it may be infinite."""
+
+    scaled: Callable[[Tensor, Tensor], Tensor] | None = None
+    """(log s, log t) -> s g(t), by logarithms alone, where g is made of powers: for an s too small and a g(t) too large."""
+
+    def value(self, log_t: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
+        """g(t); at t = 0, where log t is -inf, its limit."""
+        zero = log_t == -inf
+        return self.inside(log_t.masked_fill(zero, 0.0)).masked_fill(zero, self.at_zero)
+
+    def times(self, log_s: Float[Tensor, "*points"], log_t: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
+        """s g(t)."""
+        return self.scaled(log_s, log_t) if self.scaled else log_s.exp() * self.value(log_t)
 
 
 @dataclass(frozen=True)
@@ -76,13 +88,13 @@ class Divergence:
 exclusive_kl = Divergence(
     "exclusive KL",
     f=Curve(
-        value=lambda log_t: log_t.exp() * log_t,  # t log t
+        inside=lambda log_t: log_t.exp() * log_t,  # t log t
         slope=lambda log_t: log_t + 1,  # log t + 1
         lowest=-1.0,
         at_zero=0.0,
     ),
     star=Curve(
-        value=lambda log_t: -log_t,  # -log t
+        inside=lambda log_t: -log_t,  # -log t
         slope=lambda log_t: -(-log_t).exp(),  # -1 / t
         lowest=inf,
         at_zero=inf,
@@ -97,23 +109,25 @@ inclusive_kl = Divergence("inclusive KL", f=exclusive_kl.star, star=exclusive_kl
 chi_square = Divergence(
     "chi-square",
     f=Curve(
-        value=lambda log_t: (2 * log_t).expm1(),  # t^2 - 1
+        inside=lambda log_t: (2 * log_t).expm1(),  # t^2 - 1
         slope=lambda log_t: 2 * log_t.exp(),  # 2 t
         lowest=-inf,
         at_zero=-1.0,
+        scaled=lambda log_s, log_t: (log_s + 2 * log_t).exp() - log_s.exp(),
     ),
     star=Curve(
-        value=lambda log_t: -2 * log_t.sinh(),  # 1 / t - t
+        inside=lambda log_t: -2 * log_t.sinh(),  # 1 / t - t
         slope=lambda log_t: -1 - (-2 * log_t).exp(),  # -1 - 1 / t^2
         lowest=inf,
         at_zero=inf,
+        scaled=lambda log_s, log_t: (log_s - log_t).exp() - (log_s + log_t).exp(),
     ),
     alpha=2.0,
 )
 """E_p (q / p)^2 - 1: f(t) = t^2 - 1, f*(t) = 1 / t - t. Its dual, with f*(t) = t^2 - 1, bounds the evidence from above."""
 
 _hellinger = Curve(
-    value=lambda log_t: (0.5 * log_t).expm1() ** 2,  # (sqrt t - 1)^2
+    inside=lambda log_t: (0.5 * log_t).expm1() ** 2,  # (sqrt t - 1)^2
     slope=lambda log_t: -(-0.5 * log_t).expm1(),  # 1 - 1 / sqrt t
     lowest=0.0,
     at_zero=1.0,
@@ -129,7 +143,7 @@ def _log_two_shares(log_t: Tensor) -> Tensor:
 
 
 _jensen_shannon = Curve(
-    value=lambda log_t: 0.5 * (log_t.exp() * _log_two_shares(log_t) + log(2) - functional.softplus(log_t)),
+    inside=lambda log_t: 0.5 * (log_t.exp() * _log_two_shares(log_t) + log(2) - functional.softplus(log_t)),
     # (t log(2 t / (1 + t)) + log(2 / (1 + t))) / 2
     slope=lambda log_t: 0.5 * _log_two_shares(log_t),  # log(2 t / (1 + t)) / 2
     lowest=0.0,
@@ -143,7 +157,7 @@ f(t) = f*(t) = (t log t - (1 + t) log((1 + t) / 2)) / 2.
 """
 
 _total_variation = Curve(
-    value=lambda log_t: 0.5 * log_t.expm1().abs(),  # |t - 1| / 2
+    inside=lambda log_t: 0.5 * log_t.expm1().abs(),  # |t - 1| / 2
     slope=lambda log_t: 0.5 * log_t.sign(),  # sign(t - 1) / 2
     lowest=0.0,
     at_zero=0.5,
@@ -171,16 +185,18 @@ def power(alpha: float) -> Divergence:
     return Divergence(
         f"power {alpha:g}",
         f=Curve(
-            value=lambda log_t: c * log_t.exp() * ((alpha - 1) * log_t).expm1(),  # c (t^alpha - t)
+            inside=lambda log_t: c * log_t.exp() * ((alpha - 1) * log_t).expm1(),  # c (t^alpha - t)
             slope=lambda log_t: c * (alpha * ((alpha - 1) * log_t).exp() - 1),  # c (alpha t^(alpha - 1) - 1)
             lowest=-log(alpha) / (alpha - 1) if alpha > 0 else inf,
             at_zero=0.0 if alpha > 0 else inf,
+            scaled=lambda log_s, log_t: c * ((log_s + alpha * log_t).exp() - (log_s + log_t).exp()),
         ),
         star=Curve(
-            value=lambda log_t: c * ((1 - alpha) * log_t).expm1(),  # c (t^(1 - alpha) - 1)
+            inside=lambda log_t: c * ((1 - alpha) * log_t).expm1(),  # c (t^(1 - alpha) - 1)
             slope=lambda log_t: -(-alpha * log_t).exp() / alpha,  # -t^-alpha / alpha
             lowest=inf if alpha > 0 else -inf,
             at_zero=inf if alpha > 1 else -c,
+            scaled=lambda log_s, log_t: c * ((log_s + (1 - alpha) * log_t).exp() - log_s.exp()),
         ),
         alpha=alpha,
     )
@@ -190,13 +206,16 @@ ALL = (exclusive_kl, inclusive_kl, chi_square, chi_square.dual, hellinger, jense
 """The divergences without a parameter."""
 
 
+LARGE_SLOPE = 100  # of f* at 1, `power` near 0: from here on the divergence is a small difference of large sums
+
+
 def divergence(
     f: Divergence, log_q: Float[Tensor, "*batch points"], log_p: Float[Tensor, "*#batch points"], measure: float = 1.0
 ) -> Float[Tensor, "*batch"]:
     """D_f(q || p) = sum of q f*(p / q), over finitely many points or a grid, differentiable (eq-fvi-divergence).
 
     `measure`: what each point stands for, 1 in a discrete space, the area of a cell on a grid. Both densities are to be
-    normalized. A log-density may be -inf.
+    normalized. A log-density may be -inf. Sums are in double precision.
 
     Raises ValueError for NaN, for no points, and where the divergence is infinite, with the point to blame.
     """
@@ -204,6 +223,7 @@ def divergence(
         raise ValueError("a divergence needs at least one point, got none")
     if log_q.isnan().any() or log_p.isnan().any():
         raise ValueError("log-densities must not be NaN; log 0 is -inf")
+    kind, (log_q, log_p) = (log_q + log_p).dtype, (log_q.double(), log_p.double())
     q_only, p_only = (log_q > -inf) & (log_p == -inf), (log_p > -inf) & (log_q == -inf)
     if f.f.at_zero == inf and p_only.any():
         where = p_only.nonzero()[0].tolist()
@@ -212,11 +232,30 @@ def divergence(
         where = q_only.nonzero()[0].tolist()
         raise ValueError(f"q's support is too large: at point {where} q > 0 and p = 0, so D_f by {f.name} is infinite")
     both = (log_q > -inf) & (log_p > -inf)
-    common = log_q.masked_fill(~both, 0.0)
-    terms = (common.exp() * f.star.value(log_p.masked_fill(~both, 0.0) - common)).masked_fill(~both, 0.0)
+    terms = _terms(f, log_q.masked_fill(~both, 0.0), log_p.masked_fill(~both, 0.0)).masked_fill(~both, 0.0)
     zero = terms.new_zeros(())
     if f.star.at_zero != inf:
         terms = terms + f.star.at_zero * torch.where(q_only, log_q.exp(), zero)
     if f.f.at_zero != inf:
         terms = terms + f.f.at_zero * torch.where(p_only, log_p.exp(), zero)
-    return measure * terms.sum(-1)
+    slope = float(f.star.slope(torch.zeros(())))
+    if abs(slope) > LARGE_SLOPE:  # f* + slope (1 - t) has the same sum, by smaller terms
+        terms = terms + slope * (log_q.exp() - log_p.exp())
+    return (measure * terms.sum(-1)).to(kind)
+
+
+def _terms(f: Divergence, log_q: Tensor, log_p: Tensor) -> Tensor:
+    """q f*(p / q) at each point, finite log-densities.
+
+    Where q is too small for a number, or f* too large for one, it is p f(q / p) if p is the larger.
+    """
+    q, log_t = log_q.exp(), log_p - log_q
+    star = f.star.value(log_t)
+    extreme = (q < torch.finfo(q.dtype).tiny) | ~star.isfinite()
+    if not extreme.any():
+        return q * star
+    larger, smaller = extreme & (log_t > 0), extreme & (log_t <= 0)
+    star = f.star.value(log_t.masked_fill(extreme, 0.0))
+    by_p = f.f.times(log_p.masked_fill(~larger, 0.0), -log_t.masked_fill(~larger, 0.0))
+    by_q = f.star.times(log_q.masked_fill(~smaller, 0.0), log_t.masked_fill(~smaller, 0.0))
+    return torch.where(larger, by_p, torch.where(smaller, by_q, q * star))

@@ -19,8 +19,8 @@ from torch import Tensor
 from vaecourse.distributions import Normal
 from vaecourse.fvi.bound import renyi_bound, rescaled_bound, variational_bound
 from vaecourse.fvi.divergences import Divergence
-from vaecourse.gradients import Estimate, LogJoint, Posterior, along, log_weight, weighted_score
-from vaecourse.importance import log_densities, log_mean
+from vaecourse.gradients import Estimate, LogJoint, Posterior, along, log_weight, moving_densities, weighted_score
+from vaecourse.importance import log_mean
 
 
 def reparameterized(
@@ -38,11 +38,11 @@ def reparameterized(
 
     Where f* is a power that explodes at w = 0 (alpha > 1, few digits), `renyi_gradient` has the same maximizer and cannot
     overflow. Wan, Li and Hovakimyan (2020). Raises TypeError where q is discrete, ValueError where log_joint gives other than
-    one number a draw.
+    one number a draw, or one that does not move with z.
     """
 
     def bound(q: Normal, z: Tensor) -> Tensor:
-        log_p, log_q = log_densities(log_joint, q, z)
+        log_p, log_q = moving_densities(log_joint, q, z)
         log_w = log_p - log_q
         return -(rescaled_bound(f, log_w) if log_scale is None else variational_bound(f, log_w, log_scale=log_scale))
 
@@ -81,7 +81,7 @@ def renyi_gradient(q: Normal, log_joint: LogJoint, z: Float[Tensor, "draws *batc
         raise ValueError(f"alpha = {alpha:g}: every q has the bound log p(x) at 0, none at infinity. KL(p || q): inclusive_kl")
 
     def bound(q: Normal, z: Tensor) -> Tensor:
-        log_p, log_q = log_densities(log_joint, q, z)
+        log_p, log_q = moving_densities(log_joint, q, z)
         value = renyi_bound(log_p - log_q, alpha=alpha)
         return value if alpha > 0 else -value
 

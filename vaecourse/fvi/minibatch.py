@@ -11,6 +11,8 @@ from math import isfinite, log
 from jaxtyping import Float
 from torch import Tensor
 
+from vaecourse.importance import SMALL_POWER, power_mean
+
 
 def _check(log_likelihood: Tensor, n: int) -> None:
     if log_likelihood.shape[-1] == 0:
@@ -49,4 +51,6 @@ def factor_bound(
     log_factors = log_likelihood + log_ratio[:, None] / n
     if alpha == 1:
         return n * log_factors.mean()
+    if abs(1 - alpha) < SMALL_POWER:
+        return n * power_mean(log_factors, 1 - alpha).mean()
     return n * (((1 - alpha) * log_factors).logsumexp(0) - log(len(log_ratio))).mean() / (1 - alpha)

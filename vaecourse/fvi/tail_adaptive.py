@@ -6,8 +6,7 @@ from torch import Tensor
 
 from vaecourse.distributions import Normal
 from vaecourse.fvi.bound import check_draws
-from vaecourse.gradients import Estimate, LogJoint, along
-from vaecourse.importance import log_densities
+from vaecourse.gradients import Estimate, LogJoint, along, moving_densities
 
 
 def tail_weights(log_w: Float[Tensor, "draws *batch"], *, beta: float = -1.0) -> Float[Tensor, "draws *batch"]:
@@ -32,11 +31,11 @@ def tail_adaptive_gradient(
 
     Along the draws alone: q's own dependence on phi is left out, as gamma = f''(w) w^2 asks for when f is a function of p / q.
     The weights stand for such an f, fitted to the tail anew in each step; the value has no meaning of its own. Raises
-    ValueError for beta outside [-1, 0], and where log_joint gives other than one number a draw.
+    ValueError for beta outside [-1, 0], and where log_joint gives other than one number a draw, or one that z does not move.
     """
 
     def bound(q: Normal, z: Tensor) -> Tensor:
-        log_p, log_q = log_densities(log_joint, q.detach(), z)
+        log_p, log_q = moving_densities(log_joint, q.detach(), z)
         log_w = log_p - log_q
         return (tail_weights(log_w, beta=beta) * log_w).sum(0)
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from vaecourse.distributions import Bernoulli, Categorical, Normal
+from vaecourse.distributions import Bernoulli, Categorical, Normal, Support, expectation
 from vaecourse.gradients.families import (
     Estimate,
     Estimator,
@@ -18,6 +18,7 @@ from vaecourse.gradients.families import (
     parameters,
     with_parameters,
 )
+from vaecourse.inputs import gradients
 
 AT_ONCE = 2**21  # numbers in the gradients that `variance_per_draw` holds at once
 
@@ -38,10 +39,10 @@ def exact(q: Bernoulli | Categorical, log_joint: LogJoint, *, most: int = 2**16)
         raise ValueError(f"{len(value)} latents of {values} values have more than {most} states: use an estimator")
     states = torch.cartesian_prod(*[torch.arange(values, device=value.device)] * len(value)).reshape(-1, len(value))
     z = states.to(value.dtype) if isinstance(q, Bernoulli) else states
-    with torch.enable_grad():
-        value.requires_grad_()
+    with gradients():
+        value = value.clone().requires_grad_()
         log_q_of = log_q(with_parameters(type(q), value), z).sum(-1)
-        elbo = (log_q_of.exp() * (of_each_draw(log_joint, z) - log_q_of)).sum()
+        elbo = expectation(log_q_of.exp(), of_each_draw(log_joint, z) - log_q_of)
         return Estimate(elbo.detach(), torch.autograd.grad(elbo, value)[0])
 
 
@@ -114,13 +115,20 @@ def logistic_regression(
     """Bayesian logistic regression: weights z ~ N(0, I), labels y_n in {0, 1} with p(y_n = 1) = sigmoid(x_n z).
 
     One term, the likelihood, touches all weights; a term of the prior touches its own. `population`: how many data points the
-    batch stands for. Raises ValueError where rows and labels differ in number, or a batch is empty.
+    batch stands for. Raises ValueError where rows and labels differ in number, a batch is empty or larger than the population,
+    and for labels outside [0, 1], which are looked at on the CPU, where nothing has to be waited for.
     """
     if x.ndim != 2 or y.shape != x.shape[:1] or len(x) == 0:
         raise ValueError(
             f"inputs (batch, latents) with one label each, at least one; got {tuple(x.shape)} and {tuple(y.shape)}"
         )
-    weight, latents = (population or len(x)) / len(x), x.shape[1]
+    if population is not None and population < len(x):
+        raise ValueError(f"a batch is a part of the population: {len(x)} points stand for {population}")
+    if not y.is_cuda:
+        labels = Support()
+        labels.see(y)
+        labels.check()
+    weight, latents = (len(x) if population is None else population) / len(x), x.shape[1]
     own = torch.eye(latents, dtype=torch.bool, device=x.device)
     touches = torch.cat([torch.ones_like(own[:1]), own])
 

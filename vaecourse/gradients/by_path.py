@@ -8,6 +8,8 @@ from torch import Tensor
 
 from vaecourse.distributions import Normal
 from vaecourse.gradients.families import Estimate, LogJoint, Posterior, of_each_draw, score
+from vaecourse.importance import log_densities
+from vaecourse.inputs import gradients
 
 
 def _needs_gaussian(q: Posterior) -> None:
@@ -15,10 +17,27 @@ def _needs_gaussian(q: Posterior) -> None:
         raise TypeError(f"the draws of a {type(q).__name__} do not move with its parameters: use reinforce or rao_blackwell")
 
 
-def _moving(values: Tensor) -> Tensor:
-    if not values.requires_grad:
-        raise ValueError("no gradient reaches log p(x, z): compute it from z, without detach() or no_grad(), or use reinforce")
-    return values
+def moving(values: Tensor, z: Tensor) -> Tensor:
+    """The values, if they were computed from z by operations that carry gradients.
+
+    That a gradient reaches them is not enough: a model's own parameters have one, too. Raises ValueError where none reaches z.
+    """
+    waiting, seen = [values.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node is z.grad_fn or getattr(node, "variable", None) is z:
+            return values
+        seen.add(node)
+        waiting += [before for before, _ in node.next_functions]
+    raise ValueError("no gradient of log p(x, z) reaches z: compute it from z, without detach() or no_grad(), or use reinforce")
+
+
+def moving_densities(log_joint: LogJoint, q: Normal, z: Tensor) -> tuple[Tensor, Tensor]:
+    """`importance.log_densities`, log p(x, z) and log q(z), where log p moves with z. Raises ValueError where it does not."""
+    log_p, log_q = log_densities(log_joint, q, z)
+    return moving(log_p, z), log_q
 
 
 def path(
@@ -31,9 +50,9 @@ def path(
     where f gives other than one number a draw, or no gradient.
     """
     _needs_gaussian(q)
-    with torch.enable_grad():
+    with gradients():
         z = z.detach().requires_grad_()
-        value = _moving(of_each_draw(f, z))
+        value = moving(of_each_draw(f, z), z)
         (slope,) = torch.autograd.grad(value.sum(), z)
     with torch.no_grad():
         return value.detach(), torch.stack([slope, slope * (z - q.mu)], -1)
@@ -48,7 +67,7 @@ def path_only(q: Normal, log_joint: LogJoint, z: Float[Tensor, "draws *points la
     """
     _needs_gaussian(q)
     still = q.detach()
-    return Estimate(*path(q, lambda z: _moving(of_each_draw(log_joint, z)) - still.log_prob(z), z))
+    return Estimate(*path(q, lambda z: moving(of_each_draw(log_joint, z), z) - still.log_prob(z), z))
 
 
 def reparameterized(q: Normal, log_joint: LogJoint, z: Float[Tensor, "draws *points latents"]) -> Estimate:
@@ -69,8 +88,8 @@ def along(q: Normal, bound: Callable[[Normal, Tensor], Tensor], z: Float[Tensor,
     where q is discrete.
     """
     _needs_gaussian(q)
-    eps = ((z - q.mu) * (-q.log_sigma).exp()).detach()
-    with torch.enable_grad():
+    eps = q.standardized(z).detach()
+    with gradients():
         copies = [part.detach().expand(z.shape).requires_grad_() for part in (q.mu, q.log_sigma)]
         own = Normal(*copies)
         value = bound(own, own.mu + own.log_sigma.exp() * eps)

@@ -94,7 +94,9 @@ def cross_fitted(
 
     `gradient - fitted_coefficient(gradient, h) * h` uses the same draws twice: its bias is of order 1 / draws. h is a
     quantity of mean zero. A slope fitted to few draws scatters without bound: take 20 or more. It gains where the mean of f
-    is far from zero, beside its spread. Equation eq-gradients-control-variate. Raises ValueError for fewer than 4 draws.
+    is far from zero, beside its spread. With 4 or 5 draws of a Gaussian, a half of two, the slope of log sigma's component has
+    so heavy a tail that the estimate has no mean; from 6 on it has, and is unbiased. Equation eq-gradients-control-variate.
+    Raises ValueError for fewer than 4 draws.
     """
     _needs_draws(h, 4, "two in each half")
     half = len(h) // 2

@@ -80,7 +80,7 @@ def score(q: Posterior, z: Num[Tensor, "draws *points latents"]) -> Float[Tensor
     """
     match q:
         case Normal():
-            eps = (z - q.mu) * (-q.log_sigma).exp()
+            eps = q.standardized(z)
             return torch.stack([eps * (-q.log_sigma).exp(), eps**2 - 1], -1)
         case Bernoulli():
             return (z - q.mean)[..., None]
@@ -89,7 +89,9 @@ def score(q: Posterior, z: Num[Tensor, "draws *points latents"]) -> Float[Tensor
 
 
 def of_each_draw(log_joint: LogJoint, z: Num[Tensor, "draws *points latents"]) -> Float[Tensor, "draws *points"]:
-    """log p(x, z) in nats. Raises ValueError where it is not one number a draw and data point."""
+    """log p(x, z) in nats. Raises ValueError for no draws, and where it is not one number a draw and data point."""
+    if len(z) == 0:
+        raise ValueError("an estimate needs at least 1 draw, got none")
     values = log_joint(z)
     if values.shape != z.shape[:-1]:
         raise ValueError(

@@ -22,8 +22,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from vaecourse import importance
-from vaecourse.distributions import Normal
+from vaecourse.distributions import Normal, refusing
 from vaecourse.importance import LogJoint
+from vaecourse.inputs import tensor, whole
 from vaecourse.randomness import normal
 from vaecourse.samplers import State, at, hmc_step
 
@@ -148,6 +149,7 @@ def bdmc(
     return Sandwich(forward, path.anneal(ends, betas[::-1], generator, steps[::-1])[0])
 
 
+@refusing
 def model_evidence(
     model,
     x: Float[Tensor, "n pixels"],
@@ -162,14 +164,16 @@ def model_evidence(
 
     `start`: where chains begin, x -> Normal: `model.encode`; by default the prior. `decodes` bounds the codes decoded at
     once, and so the memory. Raises ValueError for no images, chains, temperatures or decodes < 1, and where log p(x, z) is not
-    finite at a draw; ArithmeticError where it grows infinite on the way.
+    finite at a draw, and for pixels outside [0, 1] where they are coin flips; ArithmeticError where it grows infinite.
+    Gradients are taken: not inside torch.inference_mode().
     """
+    x, chains, decodes = tensor(x, "x"), whole(chains), whole(decodes)
     if decodes < 1 or chains < 1 or len(x) == 0:
         raise ValueError(f"needs images, chains and decodes, at least 1 of each; got {len(x)}, {chains} and {decodes}")
     parts = []
     for batch in x.split(max(1, decodes // chains)):
         prior = model.prior(len(batch))
-        batch = batch.to(prior.mu.device)
+        batch = batch.to(prior.mu)
 
         def log_joint(z: Tensor, batch: Tensor = batch, prior: Normal = prior) -> Tensor:
             return model.decode(z).log_prob(batch) + prior.log_prob(z)

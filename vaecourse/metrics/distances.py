@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaecourse.inputs import tensor
 from vaecourse.metrics.checks import pair
 
 BLOCK = 1024  # rows of a kernel matrix held at once
@@ -40,8 +41,16 @@ def frechet_gaussians(
 
     Equation eq-metrics-frechet. The trace of the root is the sum of the singular values of S_a^(1/2) S_b^(1/2), whose
     squares are the eigenvalues of S_a S_b: roots of symmetric matrices only, which exist and are real where the root of the
-    product, which is not symmetric, may come out complex. Raises ValueError where a covariance is none.
+    product, which is not symmetric, may come out complex. Raises ValueError where a covariance is none, means and covariances
+    are not of one width, or a number is not finite; TypeError where they are no numbers.
     """
+    given = {"mu_a": mu_a, "covariance_a": covariance_a, "mu_b": mu_b, "covariance_b": covariance_b}
+    mu_a, covariance_a, mu_b, covariance_b = (tensor(part, name).double() for name, part in given.items())
+    if not all(part.isfinite().all() for part in (mu_a, covariance_a, mu_b, covariance_b)):
+        raise ValueError("means and covariances must be finite: there is NaN or infinity in what the features gave")
+    if mu_a.ndim != 1 or mu_a.shape != mu_b.shape or covariance_a.shape[-1:] != mu_a.shape != covariance_b.shape[-1:]:
+        shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in given.items())
+        raise ValueError(f"means are (dim,), covariances (dim, dim), of one dim; got {shapes}")
     spread = covariance_a.trace() + covariance_b.trace()
     overlap = torch.linalg.svdvals(_root(covariance_a, "covariance_a") @ _root(covariance_b, "covariance_b")).sum()
     return max(0.0, (((mu_a - mu_b) ** 2).sum() + spread - 2 * overlap).item())
@@ -52,7 +61,10 @@ def frechet_bias(covariance: Float[Tensor, "dim dim"], n: int, m: int) -> float:
 
     To first order in 1/n and 1/m, with eigenvalues l_i of the covariance: tr S (1/n + 1/m) for the means, and half of
     sum_ij l_i l_j / (l_i + l_j) + tr S / 2, times 1/(n-1) + 1/(m-1), for the covariances (eq-metrics-frechet-bias).
+    Raises ValueError for n or m < 2, and for a covariance that is not finite.
     """
+    if min(n, m) < 2 or not covariance.isfinite().all():
+        raise ValueError(f"a covariance of at least 2 draws is finite; got n = {n}, m = {m} and {covariance}")
     values = torch.linalg.eigvalsh(covariance).clamp_min(0)
     total = values[:, None] + values
     harmonic = torch.where(total > 0, values[:, None] * values / total, 0.0).sum().item()

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from vaecourse.inputs import gradients
 from vaecourse.randomness import normal, uniform
 
 Potential = Callable[[Tensor], Tensor]
@@ -37,9 +38,10 @@ def _energy(potential: Potential, z: Tensor) -> Tensor:
 def at(potential: Potential, z: Float[Tensor, "chains dim"]) -> State:
     """The chains at z, with energies and gradients: one call of the potential, and one backward pass.
 
-    Parameters of the potential receive no gradient. Raises ValueError where energies are not one a chain, or carry no gradient.
+    Parameters of the potential receive no gradient. Raises ValueError where energies are not one a chain, or carry no gradient,
+    and inside torch.inference_mode(); torch.no_grad() does not matter.
     """
-    with torch.enable_grad():
+    with gradients():
         z = z.detach().requires_grad_()
         energy = _energy(potential, z)
         if not energy.requires_grad:

@@ -3,8 +3,11 @@
 import zlib
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from vaecourse.inputs import tensor
 
 Data = Tensor | tuple[Tensor, ...]
 """Data points are the rows of a tensor, or of several of one length, as (images, labels)."""
@@ -18,6 +21,11 @@ def each(function: Callable[[Tensor], Tensor], data: Data) -> Data:
 def parts(data: Data) -> tuple[Tensor, ...]:
     """The tensors of the data, one or several."""
     return data if isinstance(data, tuple) else (data,)
+
+
+def tensors(data: Data) -> Data:
+    """The data without the graph that they may carry, and NumPy arrays as tensors."""
+    return each(lambda part: tensor(part).detach() if isinstance(part, Tensor | np.ndarray) else part, data)
 
 
 def check(data: Data) -> None:
@@ -40,5 +48,5 @@ def check(data: Data) -> None:
 
 def fingerprint(data: Data) -> str:
     """The shape of the data and a checksum of their content."""
-    sums = [f"{list(part.shape)} {zlib.crc32(part.detach().cpu().contiguous().numpy()):08x}" for part in parts(data)]
-    return ", ".join(sums)
+    contents = ((part.shape, part.detach().cpu().contiguous().view(torch.uint8).numpy()) for part in parts(data))
+    return ", ".join(f"{list(shape)} {zlib.crc32(content):08x}" for shape, content in contents)

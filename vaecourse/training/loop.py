@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
 from vaecourse import processes, randomness
-from vaecourse.training.data import Data, check, each, fingerprint
+from vaecourse.distributions import Support, watched
+from vaecourse.inputs import gradients, onto, whole
+from vaecourse.training.data import Data, check, each, fingerprint, parts, tensors
 from vaecourse.training.model import Model, Turn, turns_of
-from vaecourse.training.run import READ_EVERY, History, Run
+from vaecourse.training.run import READ_EVERY, History, Run, check_path
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -54,6 +56,8 @@ def _loss_of(turn: Turn) -> Callable[..., dict[str, Tensor]]:
 def _check(model: nn.Module, data: Data, steps: int, batch_size: int) -> None:
     if not isinstance(model, Model):
         raise TypeError(f"{type(model).__name__} has neither loss(batch, generator) nor turns(): training needs one of them")
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise ValueError("the model was built inside torch.inference_mode(), and cannot learn: build it outside")
     check(data)
     if steps < 1 or batch_size < 1:
         raise ValueError(f"steps and batch_size must be at least 1, got {steps} and {batch_size}")
@@ -74,17 +78,24 @@ def train(
     """Train in place, yielding the run after each step, so that a plot or a test can ride on it.
 
     model: an `nn.Module` that is a `Model`. data: one row a data point, or a tuple of tensors with one row a data point each;
-    they move to the device whole.
+    they move to the device whole. NumPy arrays will do, and floats of any type: they become the model's.
     transform(batch, generator): what to make of a batch before each step, for instance `datasets.binarize`. checkpoint: a
     file, on a disk that all processes see; where it exists the run goes on from it, to the bit.
     steps counts from the very beginning, resumed or not; a run already finished is yielded once, as it is.
     The model trains on `device`, by default a GPU where there is one, and comes back to where it was when the run ends.
-    Raises TrainingDiverged, CheckpointMismatch, and ValueError or TypeError for data or numbers that cannot be right.
+    Raises TrainingDiverged, CheckpointMismatch, and ValueError or TypeError for data or numbers that cannot be right, among
+    them values outside [0, 1] for coin flips: in the first pass over the data Bernoullis and `binarize` are watched. OSError
+    where the checkpoint cannot be written.
     """
+    steps, batch_size, seed = whole(steps), whole(batch_size), whole(seed)
+    data = tensors(data)
     _check(model, data, steps, batch_size)
+    data = each(partial(onto, model), data)
     processes.join()
     device = torch.device(device) if device else default_device()
     path = Path(checkpoint) if checkpoint else None
+    if path:
+        check_path(path)
     identity = {"model": type(model).__name__, "seed": seed, "batch_size": batch_size * processes.count()}
     if path:
         identity["data"] = fingerprint(data)
@@ -101,29 +112,34 @@ def train(
         if path and path.exists():
             run.restore(path, identity)
         processes.wait()  # until all have read the file, before one writes it
-        saved = time.monotonic()
+        saved, first, support, points = time.monotonic(), run.step, Support(), len(parts(data)[0])
         if run.step >= steps:
             yield run
         while run.step < steps:
             started = time.perf_counter()
             if not model.training:
                 model.train()
-            batch = run.next_batch(data, batch_size)
-            if transform:
-                batch = transform(batch, generator)
-            recorded = {}
-            for turn, loss in moves:
-                losses = loss(batch, generator)
-                optimizers[turn.name].zero_grad()
-                losses["loss"].backward(inputs=turn.parameters)
-                optimizers[turn.name].step()
-                for part, value in losses.items():
-                    recorded[f"{turn.name}.{part}".lstrip(".")] = value
-            run.record(recorded)
-            if after_step:
-                after_step(generator)
+            in_first_pass = run.step * batch_size < points
+            with gradients(), watched(support) if in_first_pass else nullcontext():
+                batch = run.next_batch(data, batch_size)
+                if transform:
+                    batch = transform(batch, generator)
+                recorded = {}
+                for turn, loss in moves:
+                    losses = loss(batch, generator)
+                    if run.step == first:
+                        support.check()  # before anything is learned from them
+                    optimizers[turn.name].zero_grad()
+                    losses["loss"].backward(inputs=turn.parameters)
+                    optimizers[turn.name].step()
+                    for part, value in losses.items():
+                        recorded[f"{turn.name}.{part}".lstrip(".")] = value
+                run.record(recorded)
+                if after_step:
+                    after_step(generator)
             run.step += 1
             if run.step % READ_EVERY == 0 or run.step == steps:
+                support.check()
                 run.read()
             run.seconds += time.perf_counter() - started
             if path and (run.step == steps or run.agreed(time.monotonic() - saved > CHECKPOINT_SECONDS)):

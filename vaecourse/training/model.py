@@ -1,7 +1,7 @@
 """What a model is: to training, which asks for losses, and to the reader, who asks it for images."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -52,13 +52,14 @@ stop is a parameter or a buffer.
 
 
 def turns_of(model: Model) -> list[Turn]:
-    """The model's turns; an ordinary model has one, its loss over all its parameters.
+    """The model's turns, each over those of its parameters that are not frozen; an ordinary model has one, over all.
 
-    Raises ValueError where turns of one name have different parameters.
+    Raises ValueError where turns of one name have different parameters, and where none of a turn's learns.
     """
-    if not isinstance(model, Players):
-        return [Turn("", model.loss, [p for p in model.parameters() if p.requires_grad])]
-    turns = model.turns()
+    turns = model.turns() if isinstance(model, Players) else [Turn("", model.loss, list(model.parameters()))]
+    turns = [replace(turn, parameters=[p for p in turn.parameters if p.requires_grad]) for turn in turns]
+    if idle := [turn.name or "the model" for turn in turns if not turn.parameters]:
+        raise ValueError(f"of {', '.join(idle)} no parameter learns: all are frozen (requires_grad), or there is none")
     players = {turn.name: list(map(id, turn.parameters)) for turn in turns}
     for turn in turns:
         if list(map(id, turn.parameters)) != players[turn.name]:

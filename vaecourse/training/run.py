@@ -2,7 +2,9 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,20 @@ class TrainingDiverged(ArithmeticError):
 
 class CheckpointMismatch(ValueError):
     """A checkpoint file exists, but belongs to another run or cannot be read."""
+
+
+def check_path(path: Path) -> None:
+    """Raises CheckpointMismatch where a checkpoint's path is a folder, OSError where nothing can be written there."""
+    if path.is_dir():
+        raise CheckpointMismatch(
+            f"{path} is a folder, and a checkpoint is a file: name one in it, as {path / 'run.safetensors'}"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"the folder of the checkpoint {path} cannot be made: {error}. Name another") from error
+    if not os.access(path.parent, os.W_OK):
+        raise OSError(f"no checkpoint can be written to {path.parent}: name a file in a folder of your own")
 
 
 @dataclass
@@ -116,8 +132,18 @@ class Run:
         self.read()
         return History({name: np.array(values) for name, values in self._read.items()}, self.step, self.seconds)
 
+    @property
+    def _learning(self) -> dict[str, list[str]]:
+        """The names of the parameters that each turn moves: frozen ones are not among them."""
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        groups = {turn: optimizer.param_groups for turn, optimizer in self.optimizers.items()}
+        return {turn: [names.get(id(p), "") for group in own for p in group["params"]] for turn, own in groups.items()}
+
     def save(self, path: Path, identity: dict) -> None:
-        """Write all of the run into one safetensors file, at once or not at all; what is not a tensor is JSON in its header."""
+        """Write all of the run into one safetensors file, at once or not at all; what is not a tensor is JSON in its header.
+
+        Raises OSError where it cannot be written; the last checkpoint is then as it was.
+        """
         self.read()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         groups = {}
@@ -130,13 +156,22 @@ class Run:
         tensors |= {f"history.{name}": torch.tensor(values, dtype=torch.float64) for name, values in self._read.items()}
         tensors |= {"generator": self.generator.get_state(), "order": self.order}
         note = {"step": self.step, "seconds": self.seconds, "identity": identity, "groups": groups, "parts": list(self._read)}
+        note |= {"learning": self._learning, "device": str(self.generator.device)}
         if processes.rank() > 0:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial_file = path.with_name(path.name + ".partial")
         copies = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
-        save_file(copies, partial_file, {"run": json.dumps(note)})
-        os.replace(partial_file, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(copies, partial_file, {"run": json.dumps(note)})
+            os.replace(partial_file, path)
+        except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                partial_file.unlink(missing_ok=True)
+            raise OSError(
+                f"the run is not saved at step {self.step}: {path} could not be written ({error}). The model holds what it has "
+                "learned, and an earlier checkpoint is as it was. Make room on the disk, or name a file on another"
+            ) from error
 
     def restore(self, path: Path, identity: dict) -> None:
         """Go on from a file that `save` wrote. Raises CheckpointMismatch where it belongs to another run."""
@@ -158,8 +193,22 @@ class Run:
         def under(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
+        own, there = self.model.state_dict(), under("model.")
+        if changed := [name for name in own.keys() & there.keys() if own[name].dtype != there[name].dtype]:
+            kinds = f"{there[changed[0]].dtype} there and {own[changed[0]].dtype} here"
+            raise CheckpointMismatch(f"{path} holds a model of another type: {changed[0]} is {kinds}. {remedy}")
+        if (learned := note.get("learning", self._learning)) != self._learning:
+            turned = sorted(set(chain(*learned.values())) ^ set(chain(*self._learning.values())))
+            raise CheckpointMismatch(f"{path} is of a run with other layers frozen, {', '.join(turned)} among them. {remedy}")
         try:
-            self.model.load_state_dict(under("model."))
+            self.generator.set_state(tensors["generator"])
+        except RuntimeError as error:
+            where = f"{note.get('device', 'another kind of device')}, this one on {self.generator.device}"
+            raise CheckpointMismatch(
+                f"{path} is of a run on {where}: its noise cannot go on as it was. Go on where it ran (device=), or: {remedy}"
+            ) from error
+        try:
+            self.model.load_state_dict(there)
         except RuntimeError as error:
             raise CheckpointMismatch(f"{path} holds a model of another shape: {error}. {remedy}") from error
         for turn, optimizer in self.optimizers.items():
@@ -167,11 +216,13 @@ class Run:
             for name, value in under(f"optimizer.{turn}.").items():
                 index, key = name.split(".", 1)
                 state.setdefault(int(index), {})[key] = value
-            optimizer.load_state_dict({"state": state, "param_groups": note["groups"][turn]})
+            try:
+                optimizer.load_state_dict({"state": state, "param_groups": note["groups"][turn]})
+            except ValueError as error:
+                raise CheckpointMismatch(f"{path} holds the optimizer of other parameters: {error}. {remedy}") from error
             for parameter, entries in optimizer.state.items():  # in its layout in memory, which a file does not keep
                 like = {key: value for key, value in entries.items() if value.shape == parameter.shape}
                 entries |= {key: torch.empty_like(parameter).copy_(value) for key, value in like.items()}
         self._read = {name: tensors[f"history.{name}"].tolist() for name in note["parts"]}
-        self.generator.set_state(tensors["generator"])
         self.order = tensors["order"].to(self.order.device)
         self.step, self.seconds = note["step"], note["seconds"]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vaecourse import processes
-from vaecourse.randomness import normal, uniform
+from vaecourse.randomness import normal, own_generator, uniform
 
 
 class Chains(nn.Module):
@@ -27,7 +27,7 @@ class Chains(nn.Module):
         if not 0 <= restart <= 1:
             raise ValueError(f"restart is the probability that a chain starts afresh, in [0, 1]; got {restart}")
         self.restart = restart
-        self.register_buffer("states", torch.randn(chains, dim, generator=torch.Generator().manual_seed(seed)))
+        self.register_buffer("states", torch.randn(chains, dim, generator=own_generator(seed)))
 
     def take(self, batch: int, generator: Generator | None = None) -> Float[Tensor, "batch dim"]:
         """This process's share of the next chains: each as it is, or with probability `restart` a draw from N(0, I).

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from vaecourse import samplers
 from vaecourse.importance import log_mean
+from vaecourse.inputs import onto
 from vaecourse.randomness import normal
 from vaecourse.vaebm.chains import Chains
 from vaecourse.vaebm.energy import EnergyNetwork
@@ -100,6 +101,7 @@ class EBM(nn.Module):
 
         Equation eq-vaebm-loss.
         """
+        x = onto(self.energy, x)
         positive, negative = self.energy(torch.cat([x, negatives])).split([len(x), len(negatives)])
         gap = positive.mean() - negative.mean()
         size = (positive**2).mean() + (negative**2).mean()
@@ -120,9 +122,14 @@ class EBM(nn.Module):
 
     @torch.no_grad()
     def after_step(self, generator: Generator) -> None:
-        """Move the average of E's weights towards them: average <- decay average + (1 - decay) weights (eq-vaebm-average)."""
+        """Move the average of E's weights towards them: average <- decay average + (1 - decay) weights (eq-vaebm-average).
+
+        Its buffers, as batch statistics, which are averages already, are those of E.
+        """
         for average, weight in zip(self.average.parameters(), self.energy.parameters(), strict=True):
             average.lerp_(weight, 1 - self.decay)
+        for average, buffer in zip(self.average.buffers(), self.energy.buffers(), strict=True):
+            average.copy_(buffer)
 
     def noise(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n dim"]:
         """eps ~ N(0, I): where short chains start."""
@@ -146,7 +153,7 @@ class EBM(nn.Module):
         steps, step = self.steps if steps is None else steps, self.step if step is None else step
         if n < 1 or steps < 0:
             raise ValueError(f"needs n >= 1 points and steps >= 0, got {n} and {steps}")
-        eps = self.noise(n, generator) if start is None else start
+        eps = self.noise(n, generator) if start is None else onto(self.energy, start)
         if steps:
             eps, _ = samplers.langevin(self.potential, eps, step=step, steps=steps, every=steps, generator=generator)
         with torch.no_grad():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from vaecourse.networks import initial_weights, mlp
+from vaecourse.randomness import own_generator
 
 
 class FourierFeatures(nn.Module):
@@ -19,7 +20,7 @@ class FourierFeatures(nn.Module):
 
     def __init__(self, inputs: int, features: int, scale: float, *, seed: int = 0):
         super().__init__()
-        drawn = torch.randn(inputs, features, generator=torch.Generator().manual_seed(seed))
+        drawn = torch.randn(inputs, features, generator=own_generator(seed))
         self.register_buffer("frequencies", 2 * pi * scale * drawn)
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
@@ -38,7 +39,7 @@ class EnergyNetwork(nn.Module):
         super().__init__()
         self.net = net
         for number, weight in enumerate(self.weights):
-            start = torch.randn(len(weight), generator=torch.Generator().manual_seed(number))
+            start = torch.randn(len(weight), generator=own_generator(number))
             self.register_buffer(f"singular_{number}", normalize(start, dim=0))
 
     @property
@@ -58,8 +59,10 @@ class EnergyNetwork(nn.Module):
 
         Power iteration from where the last call stopped: v = W' u / |W' u|, then u = W v / |W v|, so many times. A
         convolution's weight counts as the matrix (outputs, the rest). Differentiable in the weights: d(u' W v)/dW = u v'.
-        Equation eq-vaebm-power-iteration; Yoshida and Miyato (2017).
+        Equation eq-vaebm-power-iteration; Yoshida and Miyato (2017). Raises ValueError for iterations < 1.
         """
+        if iterations < 1:
+            raise ValueError(f"power iteration takes at least 1 iteration, got {iterations}")
         norms = []
         for number, weight in enumerate(self.weights):
             W, u = weight.flatten(1), getattr(self, f"singular_{number}")
@@ -68,7 +71,7 @@ class EnergyNetwork(nn.Module):
                     v = normalize(W.T @ u, dim=0)
                     u.copy_(normalize(W @ v, dim=0))
             norms.append(u.clone() @ W @ v)
-        return torch.stack(norms)
+        return torch.stack(norms) if norms else torch.zeros(0)  # a network of other layers than these has none
 
 
 def energy_mlp(

@@ -47,6 +47,7 @@ class NCSN(nn.Module):
 
         Equation eq-vaebm-denoising; Song and Ermon (2019), equations 5 and 6.
         """
+        x = x.to(self.levels)
         sigma = self.levels[indices(len(self.levels), (len(x),), x, generator)][:, None]
         eps = normal(x.shape, x, generator)
         return {"loss": 0.5 * ((sigma * self.score(x + sigma * eps, sigma) + eps) ** 2).sum(-1).mean()}

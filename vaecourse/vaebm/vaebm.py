@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 
 from vaecourse import samplers
 from vaecourse.distributions import Normal
+from vaecourse.inputs import onto
 from vaecourse.vae import VAE
 from vaecourse.vaebm.chains import Chains
 from vaecourse.vaebm.ebm import EBM
@@ -75,7 +76,7 @@ class VAEBM(EBM):
     def inverse(self, x: Float[Tensor, "batch pixels"], z: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch dim"]:
         """eps = ((x - mu(z)) / sigma(z), z), which T maps to (x, z) (eq-vaebm-transform)."""
         p = self.decode(z)
-        return torch.cat([(x - p.mu) * (-p.log_sigma).exp(), z], dim=-1)
+        return torch.cat([p.standardized(x), z], dim=-1)
 
     def data_potential(self, xz: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """The same model in its own coordinates: E(x) - log p(x | z) - log p(z) in nats (eq-vaebm-data-potential).
@@ -95,7 +96,7 @@ class VAEBM(EBM):
         The ELBO is its estimate by one draw; the gap is the VAE's own. `log_normalizer` gives log Z: an estimate that is too
         low makes the bound too high.
         """
-        energy = self.energy if self.training else self.average
+        energy, x = self.energy if self.training else self.average, onto(self.energy, x)
         return self.vae.elbo(x, generator=generator).value - energy(x) - log_normalizer
 
     def sample_in_data_space(

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from vaecourse import processes
+from vaecourse.inputs import tensor
 from vaecourse.randomness import indices
 
 
@@ -20,9 +21,11 @@ def nearest(z: Float[Tensor, "n dim"], vectors: Float[Tensor, "codes dim"]) -> I
     """argmin over k of |z - e_k|^2 = |z|^2 - 2 z.e_k + |e_k|^2, the index of the code nearest to each z (eq-vq_vae-nearest).
 
     |z|^2 is the same for all codes and is left out. Single precision tells codes apart whose squared distances to z differ by
-    more than about 1e-6 of |z|^2 + |e|^2.
+    more than about 1e-6 of |z|^2 + |e|^2; so it is computed in the vectors' own precision, under autocast as well.
     """
-    return torch.addmm(vectors.square().sum(1), z, vectors.T, alpha=-2).min(1).indices  # argmin takes twice as long
+    with torch.autocast(z.device.type, enabled=False):
+        z = z.to(vectors.dtype)
+        return torch.addmm(vectors.square().sum(1), z, vectors.T, alpha=-2).min(1).indices  # argmin takes twice as long
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Codebook(nn.Module):
 
     def __init__(self, vectors: Float[Tensor, "codes dim"], *, beta: float = 0.25):
         super().__init__()
+        vectors = tensor(vectors, "a codebook's vectors")
         if vectors.ndim != 2 or 0 in vectors.shape:
             raise ValueError(f"a codebook needs vectors (codes, dim), at least one of each; got shape {tuple(vectors.shape)}")
         if not vectors.is_floating_point():
@@ -84,8 +88,10 @@ class Codebook(nn.Module):
     def forward(self, z: Float[Tensor, "*batch dim"]) -> Quantized:
         """argmin over k of |z - e_k|^2 for each vector z, and that code's e (eq-vq_vae-nearest).
 
-        Raises ValueError where z is empty or of another width.
+        What autocast hands over in half precision is taken in that of the codes, here and in the averages. Raises ValueError
+        where z is empty or of another width.
         """
+        z = z.to(self.vectors.dtype)
         if z.shape[-1] != self.dim or z.numel() == 0:
             raise ValueError(f"vectors to quantize must end in {self.dim} coordinates, and be some; got shape {tuple(z.shape)}")
         code = nearest(z.detach().reshape(-1, self.dim), self.vectors.detach()).reshape(z.shape[:-1])
@@ -147,7 +153,7 @@ class EMACodebook(Codebook):
         """The nearest code of each vector, by the codes as they are; in training the vectors are kept for `after_step`."""
         q = super().forward(z)
         if self.training and torch.is_grad_enabled():
-            self._seen = Quantized(z.detach(), q.code, q.e)
+            self._seen = Quantized(q.z.detach(), q.code, q.e)
         return q
 
     def loss(self, q: Quantized) -> Float[Tensor, "*batch"]:

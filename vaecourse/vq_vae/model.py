@@ -15,8 +15,9 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from vaecourse.distributions import Bernoulli, Categorical, Normal
-from vaecourse.networks import BernoulliNetwork, GaussianNetwork, OnImages, initial_weights
+from vaecourse.distributions import Bernoulli, Categorical, Normal, refusing
+from vaecourse.inputs import onto, tensor, whole
+from vaecourse.networks import BernoulliNetwork, GaussianNetwork, OnImages, by_rows, initial_weights
 from vaecourse.randomness import indices
 from vaecourse.vae import ELBO
 from vaecourse.vq_vae.codebook import Codebook, EMACodebook, Quantized, entropy_bits, perplexity, usage
@@ -49,9 +50,10 @@ class VQVAE(nn.Module):
 
         Raises ValueError where x is not (batch, pixels).
         """
+        x = onto(self, x)
         if x.ndim != 2 or x.shape[1] != self.pixels:
             raise ValueError(f"images must be rows, (batch, {self.pixels}); got {tuple(x.shape)}. Flatten them: x.flatten(1)")
-        return self.codebook(to_rows(self.encoder(x.to(self.device)), self.codebook.dim))
+        return self.codebook(to_rows(self.encoder(x), self.codebook.dim))
 
     def posterior(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch positions codes"]:
         """q(k | x) = 1 for the k nearest to the encoder's vector, 0 for all others (eq-vq_vae-posterior).
@@ -76,7 +78,7 @@ class VQVAE(nn.Module):
         """p(x | e) for vectors that may be no code's. Raises ValueError where e does not end in (positions, dim)."""
         if e.shape[-2:] != (self.latents, self.codebook.dim):
             raise ValueError(f"vectors must end in {(self.latents, self.codebook.dim)}, (positions, dim); got {tuple(e.shape)}")
-        return self.decoder(to_grid(e.to(self.device)))
+        return by_rows(self.decoder, to_grid(onto(self, e)))
 
     def elbo(self, x: Float[Tensor, "batch pixels"]) -> ELBO:
         """log p(x | k) - positions * log(codes) at the nearest k: the bound, exactly, as the posterior is one code.
@@ -84,7 +86,7 @@ class VQVAE(nn.Module):
         The rate is the same for all x and does not depend on any parameter: training does without. Raises ValueError where x is
         not (batch, pixels). Equation eq-vq_vae-elbo.
         """
-        distortion = -self.decode(self.encode(x).code).log_prob(x.to(self.device))
+        distortion = -self.decode(self.encode(x).code).log_prob(onto(self, x))
         return ELBO(distortion, rate=torch.full_like(distortion, self.latents * log(self.codebook.codes)))
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
@@ -94,7 +96,7 @@ class VQVAE(nn.Module):
         (batch, pixels). Equation eq-vq_vae-objective; van den Oord et al. (2017), equation 3.
         """
         q = self.encode(x)
-        distortion = -self.decode_vectors(q.straight_through).log_prob(x.to(self.device)).mean()
+        distortion = -self.decode_vectors(q.straight_through).log_prob(onto(self, x)).mean()
         quantization = self.codebook.loss(q).mean()
         return {"loss": distortion + quantization, "distortion": distortion, "quantization": quantization}
 
@@ -233,12 +235,19 @@ class Score:
 
 
 @torch.no_grad()
+@refusing
 def evaluate(model: VQVAE, x: Float[Tensor, "n pixels"], *, batch: int = 1000) -> Score:
-    """Score a VQ-VAE on images x, so many at once. Raises ValueError where there are none."""
+    """Score a VQ-VAE on images x, so many at once.
+
+    Raises ValueError where there are none, and for pixels outside [0, 1] where they are coin flips.
+    """
+    x, batch = tensor(x, "x"), whole(batch)
     if len(x) == 0:
         raise ValueError("there are no images to judge by")
+    if batch < 1:
+        raise ValueError(f"batch, the images at once, must be at least 1; got {batch}")
     distortion, error, code = [], [], []
-    for part in x.to(model.device).split(batch):
+    for part in onto(model, x).split(batch):
         q = model.encode(part)
         p = model.decode(q.code)
         distortion.append(-p.log_prob(part))

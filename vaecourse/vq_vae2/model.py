@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
-from vaecourse.distributions import Bernoulli, Categorical, Normal
+from vaecourse.distributions import Bernoulli, Categorical, Normal, refusing
+from vaecourse.inputs import onto, tensor, whole
 from vaecourse.networks import BernoulliNetwork, GaussianNetwork, initial_weights
 from vaecourse.randomness import indices
 from vaecourse.vae import ELBO
@@ -84,9 +85,10 @@ class VQVAE2(nn.Module):
         The bottom's vectors z' are encoded with the top's e at hand. Raises ValueError where x is not (batch, pixels).
         Equation eq-vq_vae2-levels.
         """
+        x = onto(self, x)
         if x.ndim != 2 or x.shape[1] != self.pixels:
             raise ValueError(f"images must be rows, (batch, {self.pixels}); got {tuple(x.shape)}. Flatten them: x.flatten(1)")
-        features = self.local(x.to(self.device).reshape(-1, *self.shape))
+        features = self.local(x.reshape(-1, *self.shape))
         top = self.top(_rows(self.to_top(features)))
         bottom = self.bottom(_rows(self.to_bottom(torch.cat([features, self._said(top.straight_through)], 1))))
         return top, bottom
@@ -124,7 +126,7 @@ class VQVAE2(nn.Module):
         x is not (batch, pixels).
         """
         top, bottom = self.encode(x)
-        distortion = -self.decode((top.code, bottom.code)).log_prob(x.to(self.device))
+        distortion = -self.decode((top.code, bottom.code)).log_prob(onto(self, x))
         rate = sum(n * log(book.codes) for n, book in zip(self.positions, (self.top, self.bottom), strict=True))
         return ELBO(distortion, torch.full_like(distortion, rate))
 
@@ -136,7 +138,7 @@ class VQVAE2(nn.Module):
         Equation eq-vq_vae2-objective; Razavi et al. (2019), equation 2.
         """
         top, bottom = self.encode(x)
-        distortion = -self.decode_vectors(top.straight_through, bottom.straight_through).log_prob(x.to(self.device)).mean()
+        distortion = -self.decode_vectors(top.straight_through, bottom.straight_through).log_prob(onto(self, x)).mean()
         at_top, at_bottom = self.top.loss(top).mean(), self.bottom.loss(bottom).mean()
         return {"loss": distortion + at_top + at_bottom, "distortion": distortion, "top": at_top, "bottom": at_bottom}
 
@@ -240,12 +242,19 @@ class Score:
 
 
 @torch.no_grad()
+@refusing
 def evaluate(model: VQVAE2, x: Float[Tensor, "n pixels"], *, batch: int = 1000) -> Score:
-    """Score the first stage on images x, so many at once. Raises ValueError where there are none."""
+    """Score the first stage on images x, so many at once.
+
+    Raises ValueError where there are none, and for pixels outside [0, 1] where they are coin flips.
+    """
+    x, batch = tensor(x, "x"), whole(batch)
     if len(x) == 0:
         raise ValueError("there are no images to judge by")
+    if batch < 1:
+        raise ValueError(f"batch, the images at once, must be at least 1; got {batch}")
     distortion, error, codes = [], [], ([], [])
-    for part in x.to(model.device).split(batch):
+    for part in onto(model, x).split(batch):
         found = model.codes(part)
         p = model.decode(found)
         distortion.append(-p.log_prob(part))
