@@ -33,7 +33,7 @@ from vaecourse.grading.marking import bubblewrap
 from vaecourse.grading.marking.marks import Marks
 from vaecourse.grading.marking.task import Limits
 
-LIMITS = Limits(seconds_a_cell=5, seconds=20, memory_mb=1200, processes=128, disk_mb=50, output_kb=100)
+LIMITS = Limits(seconds_a_cell=5, seconds=20, memory_mb=800, processes=128, disk_mb=50, output_kb=100)
 LANES = 2
 GRADER_MB = 500
 """The most that a process of the grading may hold, in MB; what it shares with others, PyTorch above all, counts in part."""

@@ -1,6 +1,7 @@
 """The tool that judges the tests: what it changes, where it puts the change, and what it calls killed."""
 
 import inspect
+import subprocess
 from functools import partial
 from types import SimpleNamespace
 
@@ -69,6 +70,8 @@ def test_a_mutant_that_fails_a_test_or_never_ends_is_killed_and_one_that_passes_
         assert mutant != "raises"
         return None if mutant == "fails" else True
 
+    stranger = subprocess.Popen(["false"])  # a process of somebody else, whose end is not ours to take
     names = ["endless", "raises", "fails", "equal"]
     found = judge.run([partial(passes, name) for name in names], [1.0] * 4)
     assert {names[one.place]: one.said for one in found} == {"endless": None, "raises": None, "fails": None, "equal": True}
+    assert stranger.wait() == 1

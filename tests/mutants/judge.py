@@ -17,6 +17,7 @@ import inspect
 import json
 import os
 import resource
+import selectors
 import signal
 import sys
 import textwrap
@@ -261,16 +262,25 @@ def run(jobs: list[Callable[[], object]], seconds: list[float]) -> Iterator[Foun
             while waiting and len(at_work) < (os.cpu_count() or 1):
                 place, job = waiting.pop()
                 answer = TemporaryFile("w+")  # noqa: SIM115, it is closed when the process has ended
-                at_work[fork(job, seconds[place], answer)] = place, answer
-            pid, status = os.wait()
-            place, answer = at_work.pop(pid)
-            answer.seek(0)
-            yield Found(place, json.loads(answer.read() or "null") if status == 0 else None)
-            answer.close()
+                pid = fork(job, seconds[place], answer)
+                at_work[pid] = place, answer, os.pidfd_open(pid)
+            with selectors.DefaultSelector() as ends:  # not os.wait, which takes the ends of other people's processes
+                for pid, (_, _, end) in at_work.items():
+                    ends.register(end, selectors.EVENT_READ, pid)
+                pid = ends.select()[0][0].data
+            place, answer, end = at_work.pop(pid)
+            os.close(end)
+            _, status = os.waitpid(pid, 0)
+            with answer:
+                answer.seek(0)
+                found = Found(place, json.loads(answer.read() or "null") if status == 0 else None)
+            yield found
     finally:
-        for pid in at_work:
+        for pid, (_, answer, end) in at_work.items():
             os.kill(pid, signal.SIGKILL)
-            os.wait()
+            os.waitpid(pid, 0)
+            os.close(end)
+            answer.close()
 
 
 def fork(job: Callable[[], object], seconds: float, answer: TextIO) -> int:
