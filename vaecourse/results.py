@@ -9,12 +9,16 @@ import inspect
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from datetime import date
 from importlib import import_module
 from math import isfinite
 from pathlib import Path
+from subprocess import PIPE
+from typing import Any
 
 import numpy as np
 import torch
@@ -186,14 +190,17 @@ def load(name: str) -> Results:
 
 def replay(name: str) -> tuple[dict, dict]:
     """Compute an experiment's small case again: (the values stored, the values now)."""
-    return load(name).about["replay"]["values"], _row(find(name), name, find(name).replay)[0]["values"]
+    now = _row(find(name), name, find(name).replay)[0]["values"]
+    return load(name).about["replay"]["values"], json.loads(json.dumps(now))  # as they would be stored
 
 
-def restamp(name: str) -> list[str]:
+def restamp(name: str, before: Path | None = None) -> list[str]:
     """Say that results come from today's code, if its small case gives the stored values to the last digit.
 
-    So a renaming makes nobody compute anew what it did not touch. Returns what differs, by name, and then changes nothing;
-    seconds are not compared. Raises ValueError where cases are missing, FileNotFoundError where nothing is stored.
+    So a renaming makes nobody compute anew what it did not touch. Processors round in their own ways: where the values were
+    computed on another kind, `before` is a folder with the code that computed them, and the small case is compared with what
+    that code gives here. Returns what differs, by name, and then changes nothing; seconds are not compared. Raises ValueError
+    where cases are missing, or other code than that in `before` computed them, FileNotFoundError where nothing is stored.
     """
     load(name)
     stored = _read(name)
@@ -201,11 +208,23 @@ def restamp(name: str) -> list[str]:
         raise ValueError(
             f"{name} does not hold the cases of today's experiment: compute it by python -m vaecourse.experiments {name}"
         )
-    before, now = replay(name)
-    different = [key for key in before.keys() | now.keys() if "seconds" not in key and before.get(key) != now.get(key)]
+    if before is None:
+        then, now = replay(name)
+    else:
+        if (code := _told(before, f"results.code_hash({name!r})")) != stored["code"]:
+            raise ValueError(f"{name} was computed by code {stored['code']}, and {before} holds {code}")
+        then, now = (_told(folder, f"results.replay({name!r})[1]") for folder in (before, REPOSITORY))
+    different = [key for key in then.keys() | now.keys() if "seconds" not in key and then.get(key) != now.get(key)]
     if not different:
         _write(name, stored | {"code": code_hash(name), "restamped": date.today().isoformat()}, {})
     return sorted(different)
+
+
+def _told(folder: Path, what: str) -> Any:
+    """What the package in a folder says, in a process of its own."""
+    code = f"import json; from vaecourse import results; print(); print(json.dumps({what}))"
+    told = subprocess.run([sys.executable, "-c", code], cwd=folder, env=os.environ | {"PYTHONPATH": "."}, stdout=PIPE, check=True)
+    return json.loads(told.stdout.splitlines()[-1])
 
 
 def stale() -> list[str]:

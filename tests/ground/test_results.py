@@ -1,6 +1,7 @@
 """Stored results: what they hold, that a stopped run goes on, and that each file's small case still gives its numbers."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,6 +94,27 @@ def test_results_that_changed_code_does_not_replay_stay_stale(toy, monkeypatch, 
     monkeypatch.setattr(results, "find", lambda name: changed)
     assert results.restamp("toy.values") == ["value"]
     assert results.stale() == ["toy.values: its code has changed since it was computed"]
+
+
+def test_on_another_processor_results_are_compared_with_what_their_own_code_gives_here(toy, monkeypatch):
+    """A processor that rounds otherwise gives 7.6 by both codes; what only the new one gives differs."""
+    results.run("toy.values")
+    monkeypatch.setattr(results, "code_hash", lambda name: "hash 2")
+    old, other = Path("old"), Path("other")
+    told = {old: {"hash": "hash 1", "values": {"value": 7.6}}, other: {"hash": "hash 0", "values": {}}}
+    here = told[results.REPOSITORY] = {"values": {"value": 7.7}}
+    monkeypatch.setattr(results, "_told", lambda folder, what: told[folder]["hash" if "hash" in what else "values"])
+    with pytest.raises(ValueError, match="computed by code hash 1, and other holds hash 0"):
+        results.restamp("toy.values", other)
+    assert results.restamp("toy.values", old) == ["value"] and results.stale()
+    here["values"] = {"value": 7.6}
+    assert results.restamp("toy.values", old) == [] and results.stale() == []
+
+
+@pytest.mark.slow
+def test_a_package_in_a_folder_is_asked_in_a_process_of_its_own():
+    name = results.names()[0]
+    assert results._told(results.REPOSITORY, f"results.code_hash({name!r})") == results.code_hash(name)
 
 
 def test_results_of_other_cases_are_not_restamped(toy, monkeypatch):

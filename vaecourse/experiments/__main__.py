@@ -1,10 +1,12 @@
 """python -m vaecourse.experiments: list the experiments and their state; with names, compute them.
 
 python -m vaecourse.experiments --restamp [NAME...]: of those whose code has changed, or of the named ones, keep what today's
-code replays to the last digit. What it does not, has to be computed again.
+code replays to the last digit. What it does not, has to be computed again. --restamp --before FOLDER [NAME...]: on a processor of
+another kind, which rounds otherwise: keep what gives the same digits here as the code in FOLDER, which computed them.
 """
 
 import sys
+from pathlib import Path
 
 from vaecourse import results
 from vaecourse.datasets import DataError
@@ -12,10 +14,12 @@ from vaecourse.datasets import DataError
 
 def restamp(wanted: list[str]) -> None:
     """Replay the named experiments, or all stale ones; exit with 1 where one gives other values."""
+    before = Path(wanted[1]).resolve() if wanted[:1] == ["--before"] else None
+    wanted = wanted[2:] if before else wanted
     failed = False
     for name in wanted or [line.split(":")[0] for line in results.stale()]:
         try:
-            different = results.restamp(name)
+            different = results.restamp(name, before)
         except (LookupError, ValueError, FileNotFoundError, DataError) as error:
             different = [str(error)]
         failed |= bool(different)

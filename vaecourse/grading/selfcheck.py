@@ -1,4 +1,8 @@
-"""What a student can ask at home: run the notebook, and print the points of its visible tests, exercise by exercise."""
+"""What a student can ask at home: run the notebook, and print the points of its visible tests, exercise by exercise.
+
+A notebook made by `authoring` lists its graded cells, so that one that was deleted is missed; `LIST` is that list's name in the
+notebook's metadata. Of a notebook without it nobody knows whether all of its tests are still there: it never has full points.
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -6,9 +10,11 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 SECONDS_A_CELL = 300
+LIST = "vaecourse_graded"
 
 
 @dataclass
@@ -25,47 +31,94 @@ def report(path: Path) -> str:
     """Run the notebook in its own folder and say what its visible tests say. Raises ValueError where it is no notebook."""
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        raise ValueError(f"{path} is not a notebook: {error}") from error
-    NotebookClient(
-        notebook,
-        kernel_name="python3",
-        allow_errors=True,
-        timeout=SECONDS_A_CELL,
-        extra_arguments=["--log-level=ERROR"],
-        resources={"metadata": {"path": str(path.parent)}},
-    ).execute()
+        notebook.cells  # noqa: B018, other JSON has none
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a notebook, or is damaged: {error}") from error
+    died = _run(notebook, path.parent)
     tallies = tally(notebook)
     total = Tally(*(sum(getattr(t, part) for t in tallies.values()) for part in ("earned", "offered", "later")))
     width = max(map(len, tallies), default=0)
     lines = [f"{'exercise':<{width}}    points    later*"]
     for exercise, t in [*tallies.items(), ("", total)]:
-        lines.append(f"{exercise:<{width}}  {t.earned:>3} of {t.offered:<3}  {t.later:>5}")
+        offered = t.offered if LIST in notebook.metadata or t.earned < t.offered else "?"
+        lines.append(f"{exercise:<{width}}  {t.earned:>3} of {offered:<3}  {t.later:>5}")
         lines += [f"    {message}" for message in t.messages]
+    lines += [died] * bool(died)
+    if LIST not in notebook.metadata:
+        lines.append("This notebook does not say which tests belong to it: is one missing? Nobody can tell from it alone.")
     return "\n".join([*lines, "* when it is graded: by hidden tests, or by a person"])
 
 
+def _run(notebook: NotebookNode, folder: Path) -> str:
+    """Run the cells; a sentence where Python died before the last, else nothing."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        allow_errors=True,
+        timeout=SECONDS_A_CELL,
+        interrupt_on_timeout=True,
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": str(folder)}},
+    )
+    try:
+        client.execute()
+    except DeadKernelError:
+        fatal = next(cell for cell in notebook.cells if _runs(cell) and cell.execution_count is None)
+        return f"Python died in the cell that begins {fatal.source.splitlines()[0]!r}: nothing after it was run."
+    return ""
+
+
+def _runs(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and bool(cell.source.strip())
+
+
 def tally(notebook: NotebookNode) -> dict[str, Tally]:
-    """The points by exercise in a notebook that was run."""
-    tallies: dict[str, Tally] = {}
-    exercise = None
+    """The points by exercise in a notebook that was run. A copy of a test counts no second time, a missing one is named."""
+    listed = notebook.metadata.get(LIST, {})
+    tallies: dict[str, Tally] = {entry["exercise"]: Tally() for entry in listed.values()}
+    exercise, seen = None, set()
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and (heading := re.match("## Exercise (.*)", cell.source)):
             exercise = heading[1]
         role = cell.metadata.get("nbgrader", {})
-        if not role.get("grade") or exercise is None:
+        name = role.get("grade_id")
+        home = listed.get(name, {}).get("exercise", exercise)
+        if not role.get("grade") or home is None:
             continue
-        entry = tallies.setdefault(exercise, Tally())
+        entry = tallies.setdefault(home, Tally())
+        if name in seen:
+            entry.messages.append(f"the test {name!r} is there twice, and counts once, as the first says")
+            continue
+        seen.add(name)
         if role["solution"] or all(line.startswith("#") for line in cell.source.splitlines()):
             entry.later += role["points"]
             continue
         entry.offered += role["points"]
-        error = next((output for output in cell.outputs if output.output_type == "error"), None)
-        if error is None:
-            entry.earned += role["points"]
+        if said := wrong(cell):
+            entry.messages.append(said)
         else:
-            entry.messages.append(in_words(error))
+            entry.earned += role["points"]
+    for name in (name for name in listed if name not in seen):
+        entry, missing = tallies[listed[name]["exercise"]], listed[name]
+        entry.messages.append(f"the test {name!r} is missing: take it from a fresh copy of the notebook")
+        if missing["later"]:
+            entry.later += missing["points"]
+        else:
+            entry.offered += missing["points"]
     return tallies
+
+
+def wrong(cell: NotebookNode) -> str:
+    """What keeps a test from its points, for the student; nothing where it passed."""
+    if cell.cell_type != "code":
+        return f"the test {cell.metadata.nbgrader.grade_id!r} has become text: make it a code cell again"
+    if cell.execution_count is None:
+        return "this test was not run"
+    error = next((output for output in cell.outputs if output.output_type == "error"), None)
+    return "" if error is None else in_words(error)
 
 
 def in_words(error: NotebookNode) -> str:

@@ -31,6 +31,7 @@ from vaecourse.grading.authoring.assignment import (
     read,
     with_answer,
 )
+from vaecourse.grading.selfcheck import LIST
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ROOT / "notebooks" / "source" / "assignments"
@@ -167,7 +168,21 @@ def _notebook(assignment: Assignment, known: str) -> NotebookNode:
         text = known if cell.kind == "known" else _text(assignment, cell)
         new = v4.new_code_cell if cell.type == "code" else v4.new_markdown_cell
         cells.append(new(text, id=cell.id, metadata=_metadata(cell)))
-    return v4.new_notebook(cells=cells, metadata=deepcopy(METADATA))
+    return v4.new_notebook(cells=cells, metadata=deepcopy(METADATA) | {LIST: _graded(assignment)})
+
+
+def _graded(assignment: Assignment) -> dict[str, dict]:
+    """The list of the graded cells, by which a copy shows that one was deleted."""
+    title = {exercise.id: f"{number}: {exercise.title}" for number, exercise in enumerate(assignment.exercises, 1)}
+    return {
+        cell.id: {
+            "exercise": title[cell.exercise],
+            "points": cell.points,
+            "later": cell.kind == "answer" or HIDDEN[0] in cell.source,
+        }
+        for cell in assignment.cells
+        if cell.kind in {"test", "answer"}
+    }
 
 
 def _metadata(cell: Cell) -> dict:
