@@ -138,8 +138,10 @@ def test_the_frechet_distance_refuses_what_has_no_covariance(no_shape_checks):
         metrics.frechet_distance(good, good.long())
     with pytest.raises(ValueError, match="covariance_b must have no negative eigenvalues; the least is -1"):
         metrics.frechet_gaussians(good[0], torch.eye(4).double(), good[0], -torch.eye(4).double())
-    for wrong in (good[:4], good, torch.eye(4).double() * torch.nan):
-        with pytest.raises(ValueError, match="covariance_a must be a finite symmetric matrix"):
+    not_finite, shapes = "must be finite: there is NaN", r"of one dim; got .* covariance_a \(20, 4\)"
+    eye = torch.eye(4).double()
+    for wrong, said in ((good[:4], "covariance_a must be a symmetric matrix"), (good, shapes), (eye * torch.nan, not_finite)):
+        with pytest.raises(ValueError, match=said):
             metrics.frechet_gaussians(good[0], wrong, good[0], torch.eye(4).double())
 
 

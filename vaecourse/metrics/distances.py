@@ -48,7 +48,7 @@ def frechet_gaussians(
     mu_a, covariance_a, mu_b, covariance_b = (tensor(part, name).double() for name, part in given.items())
     if not all(part.isfinite().all() for part in (mu_a, covariance_a, mu_b, covariance_b)):
         raise ValueError("means and covariances must be finite: there is NaN or infinity in what the features gave")
-    if mu_a.ndim != 1 or mu_a.shape != mu_b.shape or covariance_a.shape[-1:] != mu_a.shape != covariance_b.shape[-1:]:
+    if mu_a.ndim != 1 or mu_a.shape != mu_b.shape or {covariance_a.shape, covariance_b.shape} != {2 * mu_a.shape}:
         shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in given.items())
         raise ValueError(f"means are (dim,), covariances (dim, dim), of one dim; got {shapes}")
     spread = covariance_a.trace() + covariance_b.trace()
@@ -79,9 +79,8 @@ def _covariance(x: Float[Tensor, "n dim"]) -> Float[Tensor, "dim dim"]:
 
 def _root(covariance: Float[Tensor, "dim dim"], name: str) -> Float[Tensor, "dim dim"]:
     """The symmetric square root, by eigenvectors; eigenvalues below zero by rounding alone count as zero."""
-    square = covariance.ndim == 2 and covariance.shape[0] == covariance.shape[1]
-    if not square or not torch.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-8):
-        raise ValueError(f"{name} must be a finite symmetric matrix; got shape {tuple(covariance.shape)}")
+    if not torch.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-8):
+        raise ValueError(f"{name} must be a symmetric matrix, and differs from its transpose")
     values, vectors = torch.linalg.eigh(covariance)
     if values[0] < -1e-6 * values[-1].abs() - 1e-12:
         raise ValueError(f"{name} must have no negative eigenvalues; the least is {values[0]:.3g}")

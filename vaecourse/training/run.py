@@ -182,13 +182,6 @@ class Run:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointMismatch(f"{path} is not a readable checkpoint ({error}). {remedy}") from error
-        different = [
-            f"{name} is {note['identity'].get(name)} there and {value} here"
-            for name, value in identity.items()
-            if note["identity"].get(name) != value
-        ]
-        if different:
-            raise CheckpointMismatch(f"{path} belongs to another run: {'; '.join(different)}. {remedy}")
 
         def under(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
@@ -197,6 +190,13 @@ class Run:
         if changed := [name for name in own.keys() & there.keys() if own[name].dtype != there[name].dtype]:
             kinds = f"{there[changed[0]].dtype} there and {own[changed[0]].dtype} here"
             raise CheckpointMismatch(f"{path} holds a model of another type: {changed[0]} is {kinds}. {remedy}")
+        different = [
+            f"{name} is {note['identity'].get(name)} there and {value} here"
+            for name, value in identity.items()
+            if note["identity"].get(name) != value
+        ]
+        if different:
+            raise CheckpointMismatch(f"{path} belongs to another run: {'; '.join(different)}. {remedy}")
         if (learned := note.get("learning", self._learning)) != self._learning:
             turned = sorted(set(chain(*learned.values())) ^ set(chain(*self._learning.values())))
             raise CheckpointMismatch(f"{path} is of a run with other layers frozen, {', '.join(turned)} among them. {remedy}")
