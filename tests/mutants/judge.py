@@ -9,6 +9,7 @@ and judges what has changed. `equivalent.toml` lists the mutants that compute th
 
     python tests/mutants/judge.py                     all functions
     python tests/mutants/judge.py vaecourse.elbo fvi  those whose name has one of these words
+    python tests/mutants/judge.py --survivors         of unchanged functions what survived alone: after tests were added
 """
 
 import ast
@@ -306,14 +307,20 @@ def fork(job: Callable[[], object], seconds: float, answer: TextIO) -> int:
 class Judge:
     """A plugin of pytest: in place of running the tests it judges the mutants by them."""
 
-    def __init__(self, wanted: list[Target]):
-        self.wanted = wanted
+    def __init__(self, wanted: list[Target], again: bool):
+        self.wanted, self.again = wanted, again
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         scores = json.loads(SCORES.read_text()) if SCORES.exists() else {}
-        fingerprints = {target.key: fingerprint_of(target) for target in self.wanted}
-        todo = [one for one in self.wanted if scores.get(one.key, {}).get("fingerprint") != fingerprints[one.key]]
+        hashes = {target.key: hashes_of(target) for target in self.wanted}
+        todo = []
+        for one in self.wanted:
+            before = scores.get(one.key, {})
+            if self.again and before.get("function") == hashes[one.key]["function"] and not before["survivors"]:
+                before |= hashes[one.key]
+            if {name: before.get(name) for name in hashes[one.key]} != hashes[one.key]:
+                todo.append(one)
         files, own = {file for one in todo for file in one.files}, {test for one in todo for test in one.own}
         items = [
             item
@@ -325,17 +332,21 @@ class Judge:
         tests = survey(todo, items)
         for number, target in enumerate(todo, 1):
             print(f"{number}/{len(todo)} {target.key}", end=" ", flush=True)
-            scores[target.key] = score = {"fingerprint": fingerprints[target.key], **judged(target, *tests[target.key])}
+            before = scores.get(target.key, {})
+            known = self.again and before.get("function") == hashes[target.key]["function"]
+            only = {(one["before"], one["after"]) for one in before["survivors"]} if known else None
+            scores[target.key] = score = hashes[target.key] | judged(target, *tests[target.key], only)
             print(f"{score['killed']} of {score['made']} killed", flush=True)
             keep(scores)
         return True
 
 
-def judged(target: Target, tests: list[pytest.Item], seconds: float) -> dict:
-    """How many mutants of a function were made and killed, and those that survived."""
+def judged(target: Target, tests: list[pytest.Item], seconds: float, only: set[tuple] | None) -> dict:
+    """How many mutants of a function were made and killed, and those that survived. With `only`, others were killed before."""
     made = list(mutants(*source_of(target)))
-    jobs = [partial(passes, target, mutant, tests) for mutant in made]
-    alive = [made[found.place] for found in run(jobs, [PATIENCE * (1 + seconds)] * len(jobs)) if found.said]
+    tried = [one for one in made if only is None or (one.before, one.after) in only]
+    jobs = [partial(passes, target, mutant, tests) for mutant in tried]
+    alive = [tried[found.place] for found in run(jobs, [PATIENCE * (1 + seconds)] * len(jobs)) if found.said]
     same = {(entry["before"], entry["after"]) for entry in equivalents(target.key)}
     survivors = sorted(alive, key=lambda mutant: (mutant.line, mutant.after))
     left = [mutant for mutant in survivors if (mutant.before, mutant.after) not in same]
@@ -354,13 +365,11 @@ def equivalents(key: str) -> list[dict]:
     return [entry for entry in listed if entry["function"] == key]
 
 
-def fingerprint_of(target: Target) -> str:
-    """A hash of the function, of its test files, and of what is marked as equivalent."""
-    digest = hashlib.sha256(source_of(target)[0].encode())
-    for file in sorted(target.files):
-        digest.update((ROOT / file).read_bytes())
-    digest.update(repr(equivalents(target.key)).encode())
-    return digest.hexdigest()[:16]
+def hashes_of(target: Target) -> dict[str, str]:
+    """Hashes of the function, and of its test files and what is marked as equivalent."""
+    tests = [*((ROOT / file).read_bytes() for file in sorted(target.files)), repr(equivalents(target.key)).encode()]
+    parts = {"function": [source_of(target)[0].encode()], "tests": tests}
+    return {name: hashlib.sha256(b"".join(content)).hexdigest()[:16] for name, content in parts.items()}
 
 
 def keep(scores: dict) -> None:
@@ -372,10 +381,12 @@ def keep(scores: dict) -> None:
 
 
 def main(words: list[str]) -> int:
+    again = "--survivors" in words
+    words = [word for word in words if word != "--survivors"]
     wanted = [target for target in targets() if not words or any(word in target.key for word in words)]
     files = sorted({file for target in wanted for file in target.files})
     os.chdir(ROOT)
-    return pytest.main(["-q", "-p", "no:cacheprovider", *files], plugins=[Judge(wanted)])
+    return pytest.main(["-q", "-p", "no:cacheprovider", *files], plugins=[Judge(wanted, again)])
 
 
 if __name__ == "__main__":
