@@ -50,6 +50,7 @@ import register  # noqa: E402
 SCORES = HERE / "scores.json"
 EQUIVALENT = HERE / "equivalent.toml"
 MEMORY = 6 << 30  # bytes that a mutant may take beyond what the parent has
+LONG = 3  # seconds: a test that takes more judges only mutants of its own equations
 PATIENCE = 10  # times the seconds of the unchanged function's tests; an endless loop is a killed mutant, too
 
 
@@ -188,7 +189,7 @@ def survey(wanted: list[Target], items: list[pytest.Item]) -> dict[str, tuple[li
     """The tests of each function, and their seconds in all: those that call it, and those that share a fixture with these.
 
     A fixture that is made once, that is: only the first test that asks for it calls what makes it. The tests of the function's
-    equations come first, then the quick before the long.
+    equations come first, then the quick before the long; the very long are left out.
     """
     by_file: dict[str, list[pytest.Item]] = {}
     for item in items:
@@ -207,7 +208,10 @@ def survey(wanted: list[Target], items: list[pytest.Item]) -> dict[str, tuple[li
         callers = [item for item in items if target.key in calls[item.nodeid]]
         shared = {id(made) for item in callers for made in made_once(item)}
         also = [item for item in items if item not in callers and shared & {id(made) for made in made_once(item)}]
-        tests = sorted(callers + also, key=lambda item: (item.nodeid.partition("[")[0] not in target.own, seconds[item.nodeid]))
+        rank = {item.nodeid: (item.nodeid.partition("[")[0] not in target.own, seconds[item.nodeid]) for item in callers + also}
+        tests = sorted(
+            (item for item in callers + also if rank[item.nodeid] < (True, LONG)), key=lambda item: rank[item.nodeid]
+        )
         chosen[target.key] = tests, sum(seconds[item.nodeid] for item in tests)
     return chosen
 
