@@ -319,6 +319,42 @@ def test_a_continuous_code_of_one_number_fails_somewhere_on_the_circle_by_at_lea
         assert model.error(circle).mean() < 0.2, "the average hides it"
 
 
+def sine(x: Tensor, root: float) -> Tensor:
+    """The sine of each point's angle less the root, (batch, 1)."""
+    return x @ torch.tensor([[-np.sin(root)], [np.cos(root)]], dtype=torch.float64)
+
+
+@pytest.mark.equation("eq-autoencoders-clash", oracle="closed form: where a sine is 0")
+@pytest.mark.parametrize("root, slope", [(0.4, 1.0), (0.4, -0.2), (2.0, 3.0), (0.0, 1.0)])
+def test_a_linear_code_cannot_tell_the_points_across_its_own_direction(root, slope):
+    here = torch.tensor([np.cos(root), np.sin(root)])
+    assert torch.allclose(antipodal_clash(lambda x: 5 + slope * sine(x, root)), torch.stack([here, -here]))
+
+
+def test_of_a_code_that_tells_no_opposite_points_apart_the_clash_is_at_angle_0():
+    two = antipodal_clash(lambda x: x[:, :1] ** 2)
+    assert torch.allclose(two, torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    "offset, slope, jump, counts",
+    [
+        *((0, 0, 1e-6, False), (0, 0, 1.5e-6, True)),
+        *((1000, 0, 0.9e-3, False), (1000, 0, 1.1e-3, True)),
+        *((0, 1000, 0.8e-3, False), (0, 1000, 0.9e-3, True)),  # at angle 0 the code is -841
+    ],
+)
+def test_a_jump_counts_above_a_millionth_of_one_and_the_code_at_angle_0(offset, slope, jump, counts):
+    def encode(x):
+        return offset + slope * sine(x, 1.0) + jump * (sine(x, 1.0) > 0).double()
+
+    if counts:
+        with pytest.raises(ValueError, match=r"at angle 1\.0000: it is not continuous"):
+            antipodal_clash(encode)
+    else:
+        assert torch.allclose(antipodal_clash(encode)[0], torch.tensor([np.cos(1.0), np.sin(1.0)]))
+
+
 def test_a_code_that_jumps_has_no_clash_and_says_so():
     with pytest.raises(ValueError, match=r"the code jumps by 3\.14 at angle .* not continuous"):
         antipodal_clash(lambda x: torch.atan2(x[:, 1:], x[:, :1]))
@@ -358,12 +394,15 @@ def test_the_distance_to_data_is_to_the_nearest():
 # Bad input
 
 
-def test_rows_of_the_wrong_length_are_an_error_that_says_what_to_do():
+def test_rows_of_the_wrong_length_are_an_error_that_says_what_to_do(no_shape_checks):
     model = autoencoders.deep(6, 2, hidden=(4,))
     with pytest.raises(ValueError, match=r"rows of 6 pixels; got \(5, 2, 3\). Flatten them"):
         model.encode(torch.zeros(5, 2, 3))
     with pytest.raises(ValueError, match=r"codes must end in 2 latents; got shape \(5, 3\)"):
         model.decode(torch.zeros(5, 3))
+    for call in (model.encode, model.decode):
+        with pytest.raises(ValueError, match=r"got (shape )?\(\)"):
+            call(torch.tensor(1.0))
 
 
 def test_a_bent_decoder_has_no_basis():
@@ -400,6 +439,7 @@ def test_encoders_and_decoders_of_any_architecture_are_given_rows():
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     model, x = Autoencoder(net, nn.Identity(), 3, 3).eval(), torch.randn(2, 5, 3, generator=generator())
     assert torch.equal(model.reconstruct(x)[1], model.reconstruct(x[1]))
+    assert torch.allclose(model.reconstruct(x)[1, 2], model.reconstruct(x[1, 2])), "one row, and no batch"
     assert model.error(x.double()).dtype == torch.float32
 
 
@@ -410,3 +450,11 @@ def test_a_list_gives_each_point_back_and_measures_distances_however_far_the_poi
     assert torch.equal(listed.decode(listed.encode(points)), points)
     exact = ((points[:, None] + 0.5 - points).double() ** 2).sum(-1).amin(1)
     assert torch.allclose(autoencoders.distance_to_data(points + 0.5, points).double(), exact, rtol=1e-3)
+
+
+def test_a_code_beyond_the_list_is_the_point_at_its_end_and_rows_of_another_type_are_told_apart_in_the_lists():
+    points = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+    listed, rows = Lookup(points), points.double() + 0.1
+    assert torch.equal(listed.decode(torch.tensor([[-0.5], [0.0], [0.9], [1.0], [7.0]])), points[[0, 0, 2, 2, 2]])
+    assert torch.equal(listed.encode(rows), torch.tensor([[0.0], [1.0], [2.0]], dtype=torch.float64) / 3)
+    assert torch.allclose(autoencoders.distance_to_data(rows, points), torch.full((3,), 0.02))

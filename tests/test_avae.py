@@ -288,6 +288,21 @@ def test_without_log_sigma_a_larger_sigma_is_always_a_gain_and_with_it_the_best_
     assert all(slope(log_sigma) < 0 for log_sigma in np.linspace(-3, 5, 20))
 
 
+def test_a_reconstruction_is_g_of_the_codes_mean_and_of_a_z_a_from_the_generator():
+    model, x = linear_avae(), torch.randn(6, 3, generator=generator(1), dtype=torch.float64)
+    z_a = torch.randn(6, 2, generator=generator(5), dtype=torch.float64)
+    expected = model.G(torch.cat([model.vae.encoder.net(x)[:, :2], z_a], 1))
+    assert torch.allclose(model.reconstruct(x, generator(5)), expected)
+
+
+def test_with_no_noise_g_sees_the_code_alone_and_with_no_weight_the_vae_is_all_there_is():
+    with initial_weights(0):
+        model = AVAE(linear_vae(), nn.Linear(2, 3), Critic(nn.Linear(3, 4), nn.Linear(4, 1)), noise=0, weight=0.0)
+    z, x = (torch.randn(5, width, generator=generator(width)) for width in (2, 3))
+    assert torch.equal(model.generate(z), model.G(z))
+    assert torch.equal(model.EDG_loss(x, generator(1))["loss"], model.vae.loss(x, generator(1))["loss"])
+
+
 # One step of each model, with linear networks, against gradients derived by hand
 
 
@@ -628,6 +643,14 @@ def test_a_wave_has_its_energy_at_its_own_frequency():
     assert avae.high_frequency_energy(fast, (16, 16)).item() == pytest.approx(0.5, abs=1e-6)
     with pytest.raises(ValueError, match=r"rows must have 256 entries, for images 16 x 16; got \(1, 255\)"):
         avae.high_frequency_energy(fast[:, :255], (16, 16))
+
+
+def test_a_wave_counts_above_the_bound_to_the_last_digits_of_the_images_type_and_on_their_device():
+    y = torch.arange(10, dtype=torch.float64)[:, None].expand(10, 10)
+    wave = torch.cos(2 * pi * 3 * y / 10).reshape(1, 100)
+    with torch.device("meta"):  # where what names no device goes
+        below, above = (avae.high_frequency_energy(wave, (10, 10), above=0.3 + gap) for gap in (-1e-9, 1e-9))
+    assert below.item() == pytest.approx(0.5) and above.item() == pytest.approx(0, abs=1e-12)
 
 
 # What the encoder cannot say

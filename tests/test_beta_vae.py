@@ -25,7 +25,7 @@ from torch.distributions import Normal as TorchNormal
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import generator, needs_cuda
-from vaecourse import beta_vae, training
+from vaecourse import beta_vae, processes, training
 from vaecourse.beta_vae import BetaTCVAE, BetaVAE, CapacityVAE, ConstrainedVAE
 from vaecourse.distributions import Normal
 from vaecourse.exact_models import ProbabilisticPCA
@@ -117,6 +117,17 @@ def test_at_beta_one_the_water_level_is_the_noise_and_the_bound_is_the_evidence_
     x = with_covariance(variances)
     evidence = ProbabilisticPCA.fit(x, 2).evidence(x).mean().item()
     assert -sum(beta_vae.gaussian_rate_distortion(variances, C, 1.0, latents=2)) == pytest.approx(evidence, abs=1e-10)
+
+
+@pytest.mark.equation("eq-beta_vae-water", oracle="another library: the density of the decoder, by torch.distributions")
+def test_with_no_latents_all_is_noise_and_a_pixel_that_never_varies_costs_its_density_alone():
+    rate, distortion = beta_vae.gaussian_rate_distortion(VARIANCES, C, 1.0, latents=0)
+    pixels = -TorchNormal(0.0, sqrt(C)).log_prob(X).sum(1).mean().item()
+    assert (rate, distortion) == pytest.approx((0, pixels))
+    rate, distortion = beta_vae.gaussian_rate_distortion(VARIANCES, C, 1.0)
+    with_constant = beta_vae.gaussian_rate_distortion(torch.cat([VARIANCES, VARIANCES.new_zeros(1)]), C, 1.0)
+    constant = -TorchNormal(0.0, sqrt(C)).log_prob(torch.tensor(0.0)).item()
+    assert with_constant == pytest.approx((rate, distortion + constant))
 
 
 @pytest.mark.equation("eq-beta_vae-slope", oracle="finite differences")
@@ -250,6 +261,16 @@ def test_the_deviation_is_of_the_mean_rate_not_the_mean_of_deviations():
     assert (model.loss(3 * X)["loss"] - parts["distortion"]).abs() < 1e-6 < each
 
 
+def test_limit_and_capacity_are_held_against_the_mean_rate_of_all_processes(monkeypatch):
+    limit, capacity = linear(ConstrainedVAE, delta=2.0), linear(CapacityVAE, capacity=1.0, steps=1)
+    here, there = limit.encode(X).kl_to_standard().mean().item(), 5.0
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "total", lambda x: x + there)
+    limit.loss(X)
+    assert limit.latest_rate.item() == pytest.approx((here + there) / 2)
+    assert capacity.loss(X)["rate"].item() == pytest.approx((here + there) / 2)
+
+
 # The parts of the rate, and total correlation
 
 MU = np.array([[0.8, 0.6], [-0.9, -0.5], [0.1, 0.4]])
@@ -309,13 +330,35 @@ def test_stratified_weights_are_unbiased_for_the_density_and_the_copied_and_the_
     assert np.max(means["weighted"]) < exact / 2
 
 
+def by_mixtures(q: Normal, z: Tensor, n: int) -> Tensor:
+    """log q(z) - sum_j log q(z_j) under mixtures with stratified weights, by torch.distributions."""
+    batch, latents = z.shape
+    weights = torch.full((batch, batch), (n - 1) / (n * (batch - 1)), dtype=torch.float64).fill_diagonal_(1 / n)
+    single = [direct_density(q[:, [j]], z[:, [j]], weights).log() for j in range(latents)]
+    return direct_density(q, z, weights).log() - sum(single)
+
+
 @pytest.mark.equation("eq-beta_vae-stratified", oracle="another library: torch.distributions")
-def test_the_batchs_total_correlation_is_that_of_the_weighted_mixtures():
-    n, q, z = 40, Normal(normal(5, 3, seed=1), normal(5, 3, seed=2) - 1), normal(5, 3, seed=3)
-    weights = torch.full((5, 5), 39 / (40 * 4), dtype=torch.float64).fill_diagonal_(1 / 40)
-    joint = direct_density(q, z, weights).log()
-    single = [direct_density(q[:, [j]], z[:, [j]], weights).log() for j in range(3)]
-    assert torch.allclose(beta_vae.batch_total_correlation(q, z, n), joint - sum(single))
+@pytest.mark.parametrize("batch, n", [(5, 40), (2, 9), (2, 2)])
+def test_the_batchs_total_correlation_is_that_of_the_weighted_mixtures(batch, n):
+    q, z = Normal(normal(batch, 3, seed=1), normal(batch, 3, seed=2) - 1), normal(batch, 3, seed=3)
+    with torch.device("meta"):  # where what names no device goes
+        ours = beta_vae.batch_total_correlation(q, z, n)
+    assert torch.allclose(ours, by_mixtures(q, z, n))
+
+
+@pytest.mark.equation("eq-beta_vae-stratified", oracle="another library: torch.distributions")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_of_two_processes_takes_its_rows_for_its_own_in_the_whole_batch(monkeypatch, rank):
+    q, z = Normal(normal(6, 3, seed=1), normal(6, 3, seed=2) - 1), normal(6, 3, seed=3)
+    mine, theirs = [0, 1, 2], [3, 4, 5]
+    if rank:
+        mine, theirs = theirs, mine
+    of_others = iter([part.index_fill(0, torch.tensor(mine), 0.0) for part in (q.mu, q.log_sigma)])
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "rank", lambda: rank)
+    monkeypatch.setattr(processes, "total", lambda x: x + next(of_others))
+    assert torch.allclose(beta_vae.batch_total_correlation(q[mine], z[mine], 40), by_mixtures(q, z, 40)[mine])
 
 
 @pytest.mark.equation("eq-beta_vae-total-correlation", oracle="closed form of a Gaussian")
@@ -334,16 +377,17 @@ def test_of_a_gaussian_the_right_weights_come_close_where_the_copied_and_the_uni
 
 
 @pytest.mark.equation("eq-beta_vae-tc-objective", oracle="another library: torch.distributions, beside the VAE's loss")
-def test_the_beta_tcvae_charges_total_correlation_on_top_of_the_vaes_loss():
+@pytest.mark.parametrize("images", [8, 2])
+def test_the_beta_tcvae_charges_total_correlation_on_top_of_the_vaes_loss(images):
     plain = bernoulli_vae(6, 3, hidden=(5,)).double()
-    x = (torch.rand(8, 6, generator=generator(), dtype=torch.float64) < 0.5).double()
+    x = (torch.rand(images, 6, generator=generator(), dtype=torch.float64) < 0.5).double()
     theirs, q = plain.loss(x, generator(4)), plain.encode(x)
     z = q.sample(generator(4))
-    everything = torch.full((8, 8), 1 / 8, dtype=torch.float64)  # a batch of all images: nothing is estimated
+    everything = torch.full((images, images), 1 / images, dtype=torch.float64)  # a batch of all images: nothing is estimated
     single = [direct_density(q[:, [j]], z[:, [j]], everything).log() for j in range(3)]
     correlation = (direct_density(q, z, everything).log() - sum(single)).mean().item()
     for beta in (0.0, 1.0, 6.0):
-        model = bernoulli_vae(6, 3, hidden=(5,), kind=BetaTCVAE, beta=beta, n=8).double()
+        model = bernoulli_vae(6, 3, hidden=(5,), kind=BetaTCVAE, beta=beta, n=images).double()
         ours = model.loss(x, generator(4))
         assert ours["total_correlation"].item() == pytest.approx(correlation)
         assert ours["loss"].item() == pytest.approx(theirs["loss"].item() + (beta - 1) * correlation)
@@ -458,6 +502,7 @@ def test_scores_on_a_gpu_are_those_on_the_cpu():
     q = Normal(codes, torch.zeros_like(codes))
     on_gpu = beta_vae.posterior_information(Normal(codes.cuda(), q.log_sigma.cuda()), factors, generator=generator())
     assert torch.allclose(on_gpu.cpu(), beta_vae.posterior_information(q, factors, generator=generator()))
+    assert beta_vae.mig(codes.cuda(), factors) == pytest.approx(beta_vae.mig(codes, factors)), "factors stay where they are"
 
 
 def test_a_traversal_moves_one_latent_at_a_time():
@@ -551,12 +596,14 @@ def test_names_of_values_do_not_matter_to_scores_of_categories():
 @pytest.mark.parametrize("bins", [2, 7, 20])
 def test_mutual_information_is_scikit_learns_on_numpys_bins(bins):
     codes = GRID.double() @ normal(3, 2, seed=1) + 0.2 * normal(60, 2, seed=2)
-    ours = beta_vae.mutual_information(codes, GRID, bins=bins)
+    ours, table = beta_vae.mutual_information(codes, GRID, bins=bins), np.zeros((2, 3))
     for j, k in product(range(2), range(3)):
         z = codes[:, j].numpy()
         edges = np.histogram_bin_edges(z, bins)
-        theirs = mutual_info_score(np.digitize(z, edges[1:-1]), GRID[:, k].numpy())
-        assert ours[j, k].item() == pytest.approx(theirs, abs=1e-12)
+        table[j, k] = mutual_info_score(np.digitize(z, edges[1:-1]), GRID[:, k].numpy())
+    assert np.allclose(ours, table, atol=1e-12)
+    others = (np.sort(table, 1)[:, :-1] ** 2).sum(1)
+    assert beta_vae.modularity(codes, GRID, bins=bins) == pytest.approx((1 - others / (2 * table.max(1) ** 2)).mean())
     assert beta_vae.entropies(GRID).tolist() == pytest.approx([log(size) for size in SIZES])
 
 
@@ -590,6 +637,12 @@ def test_posteriors_that_are_all_alike_tell_nothing_and_ones_without_noise_every
     sharp = Normal(GRID.double(), torch.full((60, 3), -6.0, dtype=torch.float64))
     known = beta_vae.posterior_information(sharp, GRID, generator=generator())
     assert torch.allclose(known, beta_vae.entropies(GRID).diag(), atol=1e-9)
+
+
+def test_posteriors_so_narrow_and_so_wide_that_densities_overflow_tell_which_of_the_two_they_are():
+    wide = torch.arange(60)[:, None] % 2
+    q = Normal(torch.zeros(60, 1, dtype=torch.float64), 800.0 * wide.double() - 400.0)
+    assert beta_vae.posterior_information(q, wide, generator=generator()).item() == pytest.approx(log(2))
 
 
 @pytest.mark.equation("eq-beta_vae-mig", oracle="derivation by hand")
@@ -650,6 +703,7 @@ def test_interval_accuracy_is_the_best_of_all_cuts(rows):
     v = torch.tensor([row[1] for row in rows]).unique(return_inverse=True)[1]
     both = torch.stack([z, -2 * z], 1)
     ours = beta_vae.interval_accuracy(both, v)
+    assert ours.dtype == both.dtype
     assert ours.tolist() == pytest.approx([best_by_enumeration(z.numpy(), v.numpy())] * 2)
 
 
@@ -678,6 +732,8 @@ def test_disentanglement_and_completeness_of_a_small_table():
     )
     assert beta_vae.dci_of(torch.zeros(2, 2)) == (0, 0)
     assert beta_vae.dci_of(torch.ones(2, 1)) == pytest.approx((1, 0)), "one factor: each latent is about it"
+    assert beta_vae.dci_of(torch.full((1, 1), 0.3)) == (1, 1)
+    assert beta_vae.dci_of(torch.from_numpy(table / 8)) == pytest.approx(ours), "shares do not depend on the unit"
 
 
 @pytest.mark.equation("eq-beta_vae-disentanglement", oracle="closed form: the soft threshold")
@@ -717,6 +773,22 @@ def test_a_factor_without_a_latent_is_told_by_chance_by_a_vote_and_fully_by_what
     codes = GRID[:, :2].double()
     assert beta_vae.factor_vae_score(codes, GRID) == pytest.approx(2 / 3, abs=0.01), "the third factor's votes go to the others"
     assert beta_vae.beta_vae_score(codes, GRID) == 1, "the classifier sees that neither latent stands still"
+
+
+@pytest.mark.equation("eq-beta_vae-score", oracle="derivation by hand")
+@pytest.mark.equation("eq-beta_vae-factor-score", oracle="derivation by hand")
+@pytest.mark.parametrize(
+    "score", [partial(beta_vae.beta_vae_score, pairs=1), partial(beta_vae.factor_vae_score, rows=2)], ids=["pairs", "rows"]
+)
+def test_in_a_trial_of_two_rows_alike_in_both_factors_which_one_was_fixed_is_a_guess(score):
+    right = 1 - 0.5 / 7  # the other factor is the same by chance once in seven trials
+    assert score(ROTATED(0), PAIRS) == pytest.approx(right, abs=3.9 * sqrt(right * (1 - right) / 400))
+
+
+def test_the_classifier_is_scored_on_trials_that_it_was_not_fitted_to():
+    codes, factors = normal(4020, 300, seed=5), GRID.repeat(67, 1)  # any 60 trials of 300 numbers are told apart by a plane
+    by_chance = 3.9 * sqrt(2 / 9 / 60) + 0.03
+    assert beta_vae.beta_vae_score(codes, factors, pairs=4, trials=20) == pytest.approx(1 / 3, abs=by_chance)
 
 
 def test_of_unrelated_codes_scores_by_intervention_are_chance():
@@ -773,7 +845,9 @@ BAD_MODELS = [
     (lambda: CapacityVAE(*PARTS, capacity=1.0, steps=0), "steps, in which the capacity is reached, must be at least 1"),
     (lambda: CapacityVAE(*PARTS, capacity=1.0, steps=10, gamma=0.0), "gamma, the weight of the deviation, must be positive"),
     (lambda: BetaTCVAE(*PARTS, beta=1.0, n=1), "n, the images trained on, at least 2; got 1.0 and 1"),
+    (lambda: BetaTCVAE(*PARTS, beta=float("inf"), n=2), "beta must be at least 0 and finite.* got inf and 2"),
     (lambda: beta_vae.gaussian_rate_distortion(VARIANCES, 0.0, 1.0), "c, the decoder's variance, must be positive"),
+    (lambda: beta_vae.gaussian_rate_distortion(VARIANCES, 1.0, 0.0), "beta, the price of the rate, must be positive"),
     (lambda: beta_vae.gaussian_rate_distortion(-VARIANCES, 1.0, 1.0), "variances must be a row of numbers >= 0"),
     (lambda: beta_vae.rate_parts(posteriors(), draws=0), "must be at least 1; got 0"),
     (lambda: beta_vae.rate_parts(Normal(torch.zeros(3), torch.zeros(3))), r"posteriors must be \(N, latents\)"),
@@ -822,6 +896,8 @@ BAD_CALLS = [
     (lambda: beta_vae.modularity(Z, V[:, :1]), "at least 2 factors"),
     (lambda: beta_vae.dci(Z, V, predictor="boosting"), 'predictor must be "lasso" or "forest"; got \'boosting\''),
     (lambda: beta_vae.dci_of(-torch.ones(2, 2)), "finite numbers >= 0"),
+    (lambda: beta_vae.dci_of(torch.ones(3)), r"a table \(latents, factors\)"),
+    (lambda: beta_vae.dci_of(torch.ones(0, 3)), r"a table \(latents, factors\)"),
     (lambda: beta_vae.beta_vae_score(Z, V[:, :1]), "one factor only"),
     (lambda: beta_vae.beta_vae_score(Z, V, pairs=0), "pairs in a trial must be at least 1"),
     (lambda: beta_vae.factor_vae_score(Z, V, rows=1), "a variance needs at least 2 rows"),
@@ -839,8 +915,6 @@ def test_a_question_without_an_answer_is_an_error_that_says_why(call, message, n
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    from vaecourse import processes
-
     for name in SHARED:
         loss, state = two_or_one(name, 4)
         (folder / f"{name}{processes.rank()}.json").write_text(json.dumps(loss))
