@@ -127,8 +127,8 @@ def principal_angles(A: Float[Tensor, "pixels a"], B: Float[Tensor, "pixels b"])
             raise ValueError(f"the {name} {X.shape[1]} directions are linearly dependent: they span less than they count")
     A, B = (A, B) if A.shape[1] >= B.shape[1] else (B, A)
     Qa, Qb = torch.linalg.qr(A).Q, torch.linalg.qr(B).Q
-    cosines = torch.linalg.svdvals(Qa.T @ Qb).clamp(max=1)
-    sines = torch.linalg.svdvals(Qb - Qa @ (Qa.T @ Qb)).flip(0).clamp(max=1)
+    cosines = torch.linalg.svdvals(Qa.T @ Qb)
+    sines = torch.linalg.svdvals(Qb - Qa @ (Qa.T @ Qb)).flip(0)
     return torch.where(cosines**2 > 0.5, sines.asin(), cosines.acos())
 
 

@@ -23,9 +23,9 @@ def generator(seed: int, device: torch.device | str = "cpu") -> Generator:
     return (SharedGenerator if processes.count() > 1 else Generator)(torch.device(device)).manual_seed(whole(seed))
 
 
-def own_generator(seed: int, device: torch.device | str = "cpu") -> Generator:
-    """A generator with that seed that no other process has a part in: what is drawn once, and whole, in each."""
-    return Generator(torch.device(device)).manual_seed(whole(seed))
+def own_generator(seed: int) -> Generator:
+    """A generator on the CPU with that seed that no other process has a part in: what is drawn once, and whole, in each."""
+    return Generator().manual_seed(whole(seed))
 
 
 def _draw(

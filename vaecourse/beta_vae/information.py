@@ -106,8 +106,9 @@ def mig(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], *,
     Raises ValueError or TypeError for codes and factors that are not (n, latents) floats and (n, factors) integers, a factor
     that never varies, one latent, bins < 2.
     """
-    checks.codes_and_values(codes, factors, least=2)
-    return (gap(mutual_information(codes, factors, bins=bins)) / entropies(factors).to(codes.device)).mean().item()
+    codes, values = checks.codes_and_values(codes, factors, least=2)
+    factors = torch.stack(values, 1)
+    return (gap(mutual_information(codes, factors, bins=bins)) / entropies(factors)).mean().item()
 
 
 def modularity(codes: Float[Tensor, "n latents"], factors: Int[Tensor, "n factors"], *, bins: int = BINS) -> float:

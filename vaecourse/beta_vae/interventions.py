@@ -62,7 +62,7 @@ def beta_vae_score(
     groups = _in_turn(values, trials)
     if pairs < 1:
         raise ValueError(f"pairs in a trial must be at least 1; got {pairs}")
-    generator = own_generator(seed, codes.device)
+    generator = own_generator(seed)
     features = []
     for _, group in groups:
         one = indices(len(codes), (2 * trials, pairs), codes, generator, None)
@@ -95,7 +95,7 @@ def factor_vae_score(
     z = z[:, z.any(0)]
     if z.shape[1] == 0:
         return 0.0
-    generator = own_generator(seed, z.device)
+    generator = own_generator(seed)
     votes = []
     for _, group in groups:
         value = group.value[indices(len(z), (2 * trials,), z, generator, None)]
