@@ -8,6 +8,8 @@ another kind, which rounds otherwise: keep what gives the same digits here as th
 import sys
 from pathlib import Path
 
+import torch
+
 from vaecourse import results
 from vaecourse.datasets import DataError
 
@@ -29,6 +31,7 @@ def restamp(wanted: list[str]) -> None:
 
 def main(wanted: list[str]) -> None:
     """Compute the named experiments; without names, list all."""
+    torch.set_num_threads(1)  # sums come out the same on all machines; and small tensors make threads wait for one another
     if wanted[:1] == ["--restamp"]:
         restamp(wanted[1:])
     if not wanted:
