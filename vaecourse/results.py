@@ -223,7 +223,9 @@ def restamp(name: str, before: Path | None = None) -> list[str]:
 def _told(folder: Path, what: str) -> Any:
     """What the package in a folder says, in a process of its own."""
     code = f"import json; from vaecourse import results; print(); print(json.dumps({what}))"
-    told = subprocess.run([sys.executable, "-c", code], cwd=folder, env=os.environ | {"PYTHONPATH": "."}, stdout=PIPE, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=os.environ | {"PYTHONPATH": "."}, stdout=PIPE, check=True
+    )
     return json.loads(told.stdout.splitlines()[-1])
 
 

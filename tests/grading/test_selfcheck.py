@@ -1,4 +1,4 @@
-"""What a student asks at home, of notebooks as people leave them: copied, deleted and changed cells, a dead kernel, no notebook."""
+"""What a student asks at home, of notebooks as people leave them: copied, deleted and changed cells, a kernel that dies."""
 
 import copy
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import REAL_DATA
+from helpers import REAL_DATA, ROOT
 from vaecourse import results, training
 from vaecourse.datasets import DataError, files
 from vaecourse.experiments import Experiment
@@ -174,6 +174,13 @@ def test_stored_files_are_complete_and_say_where_they_come_from(name):
     stored = json.loads((results.RESULTS / f"{name}.json").read_text())
     assert [row["arguments"] for row in stored["rows"]] == results.find(name).cases
     assert {"date", "device", "versions", "code", "seconds", "replay"} <= stored.keys()
+
+
+def test_of_chapters_that_are_written_every_result_is_shown():
+    sources = [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks" / "source" / "labs").glob("*.md")]
+    written, text = {path.stem.partition("_")[2] for path in sources}, "".join(path.read_text("utf-8") for path in sources)
+    unseen = [name for name in results.names() if name.partition(".")[0] in written and f'"{name}"' not in text]
+    assert not unseen, f"no page and no lab loads {', '.join(unseen)}"
 
 
 @pytest.mark.parametrize("seconds, took", [(0.2, "1 s"), (42.4, "42 s"), (100, "2 minutes"), (3600, "60 minutes")])

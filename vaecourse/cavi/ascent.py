@@ -35,8 +35,8 @@ class BoundFell(ArithmeticError):
         super().__init__(
             f"in sweep {sweep} the update of factor {factor} lowered the ELBO from {before:.10g} to {after:.10g} nats. No "
             "right update can: either it does not set q_j proportional to exp E_-j[log p(z, x)], or the ELBO is not "
-            "E[log p(z, x)] - E[log q(z)] (is the entropy's sign right?). Or the numbers are so far apart that rounding did it: "
-            "then standardize the data, or take a wider prior."
+            "E[log p(z, x)] - E[log q(z)] (is the entropy's sign right?). Or the numbers are so far apart that rounding did "
+            "it: then standardize the data, or take a wider prior."
         )
 
 
@@ -108,8 +108,8 @@ def ascend(model: Model[Q], q: Q, *, sweeps: int = 1000, tolerance: float = 1e-6
         elbo = model.elbo(q).item()
         if isnan(elbo):
             raise ValueError(
-                f"the ELBO is not a number after sweep {number}: look for NaN in the data or in the start. Where there is none, "
-                "numbers are too far apart for double precision, as of clusters narrow beside their distance: standardize the "
+                f"the ELBO is not a number after sweep {number}: look for NaN in the data or in the start. Where there is "
+                "none, numbers are too far apart for double precision, as of clusters narrow beside their distance: standardize the "
                 "data, or take a prior that does not let a component be so narrow"
             )
         if _fell(before, elbo):

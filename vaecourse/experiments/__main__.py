@@ -1,8 +1,10 @@
 """python -m vaecourse.experiments: list the experiments and their state; with names, compute them.
 
 python -m vaecourse.experiments --restamp [NAME...]: of those whose code has changed, or of the named ones, keep what today's
-code replays to the last digit. What it does not, has to be computed again. --restamp --before FOLDER [NAME...]: on a processor of
-another kind, which rounds otherwise: keep what gives the same digits here as the code in FOLDER, which computed them.
+code replays to the last digit. What it does not, has to be computed again.
+
+python -m vaecourse.experiments --restamp --before FOLDER [NAME...]: on a processor of another kind, which rounds otherwise:
+keep what gives the same digits here as the code in FOLDER, which computed them.
 """
 
 import sys

@@ -83,27 +83,6 @@ MODELS = {
 }
 
 
-def check_identity(model: str, means: int = 41) -> dict:
-    """log p(x), the ELBO and KL(q || posterior), each from its own formula, for q on a grid of means and widths.
-
-    `largest_error`: of |log p(x) - ELBO - KL|, to twelve places. The lists are those of width .6.
-    """
-    grid = MEANS[:: (len(MEANS) - 1) // (means - 1)]
-    errors, least, curves = [], [], {}
-    for sigma in SIGMAS:
-        q = Normal(grid[:, None], torch.full_like(grid, log(sigma))[:, None])
-        evidence, bound, gap = MODELS[model](q)
-        errors.append((evidence - bound - gap).abs().max().item())
-        least.append(gap.min().item())
-        if sigma == 0.6:
-            curves = {"means": grid.tolist(), "elbos": bound.tolist(), "gaps": gap.tolist()}
-    evidence = evidence.flatten()[0].item()
-    return {"evidence": evidence, "largest_error": round(max(errors), 12), "least_gap": min(least), **curves}
-
-
-identity = Experiment(check_identity, cases=[{"model": model} for model in MODELS], replay={"model": "parabola", "means": 5})
-
-
 # The bound, and importance sampling with k draws.
 
 WIDTHS = {"near the posterior": (1.15, 0.25), "the prior": (0.0, 1.0), "too narrow": (1.15, 0.08), "far": (0.0, 0.3)}

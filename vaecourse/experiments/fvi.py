@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from vaecourse import fvi, importance, training
 from vaecourse.distributions import Normal
-from vaecourse.exact_models import BimodalMixture, TiltedGaussian
+from vaecourse.exact_models import TiltedGaussian
 from vaecourse.experiments import Experiment
 from vaecourse.gradients import BlackBoxVI, Estimate, Estimator, along
 from vaecourse.importance import LogJoint
@@ -137,48 +137,6 @@ tilt = Experiment(
         for seed in SEEDS
     ],
     replay={"divergence": "Hellinger", "tilt": True, "seed": 0, "draws": 20, "steps": 60},
-)
-
-
-# Seeking a mode, covering the mass: minimized on a grid, no draws.
-
-
-def mixture_fit(divergence: str, start: str, step: float = 0.08) -> dict:
-    """The best diagonal Gaussian for the mixture of two modes at (-2, 0) and (2, 0), each of sigma .7, from two starts.
-
-    covered: the share of p where q's density is at least a tenth of its highest; wasted: the share of q where p's is below a
-    tenth of its highest.
-    """
-    f, p = _by_name(divergence), BimodalMixture()
-    z, area = p.grid(reach=8.0, step=step)
-    log_p = p.log_prob(z)
-    center = [1.8, 0.0] if start == "mode" else [0.1, 0.0]
-    width = log(0.8 if start == "mode" else 0.9)
-    first = Normal(torch.tensor(center), torch.full((2,), width))
-    q = fvi.fit_exactly(lambda q: fvi.divergence(f, q.log_prob(z), log_p, area).log(), first)
-    log_q = q.log_prob(z)
-    return {
-        "mu": q.mu.tolist(),
-        "sigma": q.log_sigma.exp().tolist(),
-        "divergence_value": fvi.divergence(f, log_q, log_p, area).item(),
-        "exclusive_kl": fvi.divergence(fvi.exclusive_kl, log_q, log_p, area).item(),
-        "inclusive_kl": fvi.divergence(fvi.inclusive_kl, log_q, log_p, area).item(),
-        "covered": (log_p.exp() * (log_q > log_q.max() - log(10))).sum().item() * area,
-        "wasted": (log_q.exp() * (log_p < log_p.max() - log(10))).sum().item() * area,
-    }
-
-
-mixture = Experiment(
-    mixture_fit,
-    cases=[
-        {"divergence": name, "start": start}
-        for name in (
-            *("chi-square", "exclusive KL", "power 0.8", "Hellinger", "Jensen-Shannon", "total variation", "power 0.2"),
-            *("inclusive KL", "chi-square dual"),
-        )
-        for start in ("mode", "middle")
-    ],
-    replay={"divergence": "exclusive KL", "start": "mode", "step": 0.2},
 )
 
 
