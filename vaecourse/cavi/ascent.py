@@ -109,8 +109,8 @@ def ascend(model: Model[Q], q: Q, *, sweeps: int = 1000, tolerance: float = 1e-6
         if isnan(elbo):
             raise ValueError(
                 f"the ELBO is not a number after sweep {number}: look for NaN in the data or in the start. Where there is "
-                "none, numbers are too far apart for double precision, as of clusters narrow beside their distance: standardize "
-                "the data, or take a prior that does not let a component be so narrow"
+                "none, numbers are too far apart for double precision, as of clusters narrow beside their distance: "
+                "standardize the data, or take a prior that does not let a component be so narrow"
             )
         if _fell(before, elbo):
             raise _culprit(model, start, number)
