@@ -2,7 +2,9 @@
 
 import base64
 import io
+import json
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -44,10 +46,13 @@ def attribute(html, name):
 def test_the_page_carries_the_decoders_parameters_rounded_to_float16(hidden):
     trained = model(hidden)
     html = plane(trained=trained)._repr_html_()
-    written = np.frombuffer(base64.b64decode(attribute(html, "weights")), "<f2")
+    written = np.frombuffer(base64.b64decode(attribute(html, "decoder")), "<f2")
     parameters = np.concatenate([p.detach().numpy().ravel() for p in trained.decoder.parameters()])
     np.testing.assert_array_equal(written, parameters.astype(np.float16))
-    assert attribute(html, "widths") == " ".join(map(str, [2, *reversed(hidden), 784]))
+    layers = json.loads(attribute(html, "decoder-layers").replace("&quot;", '"'))
+    widths = [2, *reversed(hidden), 784]
+    assert [(layer["inputs"], layer["outputs"]) for layer in layers[::2]] == list(pairwise(widths))
+    assert [layer["kind"] for layer in layers[1::2]] == ["tanh"] * len(hidden) + ["sigmoid"]
 
 
 def test_a_page_with_5000_codes_weighs_less_than_600_kilobytes():
@@ -97,19 +102,19 @@ def decoded_by(net, latents=2):
 
 
 @pytest.mark.parametrize(
-    "trained",
+    "net, message",
     [
-        vae.gaussian_vae(784, 2),
-        decoded_by(BernoulliNetwork(mlp(2, 8, 784, activation=nn.ReLU))),
-        decoded_by(BernoulliNetwork(nn.Sequential(nn.Linear(2, 784), nn.Tanh()))),
-        decoded_by(BernoulliNetwork(nn.Sequential())),
-        decoded_by(BernoulliNetwork(nn.Linear(2, 784))),
+        (BernoulliNetwork(mlp(2, 8, 784, activation=nn.GELU)), "a page cannot run GELU.*; it runs Linear, Conv2d"),
+        (BernoulliNetwork(nn.Sequential()), "the decoder gives 2 numbers a row where the model has 784"),
+        (BernoulliNetwork(mlp(3, 784)), r"Linear\(.*\) is given rows of shape \(2,\), and takes \(3\)"),
+        (nn.Sequential(nn.Linear(2, 784), nn.Conv2d(1, 1, 3)), r"of shape \(784,\), and takes \(channels, height, width\)"),
+        (None, "the model has no decoder that a page can run: a module `decoder`, of Linear"),
     ],
-    ids=["Gaussian", "ReLU", "Tanh at the end", "no layer", "not a Sequential"],
+    ids=["GELU", "no layer", "three latents", "rows to a convolution", "none"],
 )
-def test_a_decoder_that_the_page_cannot_run_is_refused(trained):
-    with pytest.raises(ValueError, match="the page can run a decoder that is BernoulliNetwork"):
-        plane(trained=trained)
+def test_a_decoder_that_the_page_cannot_run_is_refused(net, message):
+    with pytest.raises(ValueError, match=message):
+        plane(trained=decoded_by(net))
 
 
 @pytest.mark.parametrize("alt", ["", "  "])
@@ -123,9 +128,12 @@ def test_a_plane_without_alternative_text_is_refused_with_advice(alt):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"trained": vae.bernoulli_vae(784, 3)}, "a plane has 2 latents, this model has 3"),
         ({"shape": (8, 8)}, r"\(8, 8\) have 64 pixels, the model's have 784"),
         ({"reach": 0.0}, "reach must be positive"),
+        ({"background": torch.ones(9, 9)}, "background_name is missing: say what is shaded"),
+        ({"background": torch.ones(9, 9), "background_name": "r"}, "r is 1 all over the plane: there is nothing to shade"),
+        ({"background": torch.ones(3, 3), "background_name": "r"}, r"the background must be \(side, side\) .*; got shape \(3, 3\)"),
+        ({"background": torch.full((9, 9), torch.nan), "background_name": "r"}, "the background must be finite at all points"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(settings, message):

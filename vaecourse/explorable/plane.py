@@ -5,6 +5,7 @@ from importlib.resources import files
 from matplotlib.ticker import MaxNLocator
 
 LEFT, TOP, SIDE = 44, 10, 400  # where the plane lies in the drawing, and how large it is
+UNITS = 4000  # along a side: what lies in the plane is drawn to a tenth
 MINUS = "\u2212"
 
 
