@@ -132,7 +132,10 @@ def test_a_plane_without_alternative_text_is_refused_with_advice(alt):
         ({"reach": 0.0}, "reach must be positive"),
         ({"background": torch.ones(9, 9)}, "background_name is missing: say what is shaded"),
         ({"background": torch.ones(9, 9), "background_name": "r"}, "r is 1 all over the plane: there is nothing to shade"),
-        ({"background": torch.ones(3, 3), "background_name": "r"}, r"the background must be \(side, side\) .*; got shape \(3, 3\)"),
+        (
+            {"background": torch.ones(3, 3), "background_name": "r"},
+            r"the background must be \(side, side\) .*; got shape \(3, 3\)",
+        ),
         ({"background": torch.full((9, 9), torch.nan), "background_name": "r"}, "the background must be finite at all points"),
     ],
 )

@@ -14,7 +14,7 @@ from vaecourse.explorable.network import Network
 from vaecourse.networks import GaussianNetwork, OnImages, mlp
 
 GRAY_LEVEL = 1 / 255
-EXPOSED = inline.script("network").replace("})();", "window.network = network; })();")
+EXPOSED = inline.script("inline", "network").replace("})();", "window.network = network; })();")
 IMAGE = (3, 6, 7)
 
 

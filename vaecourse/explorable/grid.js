@@ -1,7 +1,7 @@
 // A function over the plane by its values on a grid, between them by cubic convolution, as grid.py describes it.
 function gridOf(element, reach) {
   const values = singles(element.dataset.grid), side = Math.sqrt(values.length), last = side - 1;
-  const spring = Number(element.dataset.spring), density = last / (2 * reach); // grid points a unit of length
+  const confined = Number(element.dataset.confined), density = last / (2 * reach); // grid points a unit of length
 
   // The grid with one more point on each side, on the parabola through the three next to it.
   const wide = side + 2, padded = new Float64Array(wide * wide);
@@ -41,13 +41,13 @@ function gridOf(element, reach) {
   return {
     value(z) {
       const { nearest, sum, t1, t2 } = at(z);
-      return sum(weights(t1), weights(t2)) + (spring / 2) * nearest.reduce((total, near, i) => total + (z[i] - near) ** 2, 0);
+      return sum(weights(t1), weights(t2)) + (confined / 2) * nearest.reduce((total, near, i) => total + z[i] ** 2 - near ** 2, 0);
     },
-    // Beyond an edge the value inside no longer changes across it, and the spring pulls back.
+    // Beyond an edge what lies inside no longer changes across it.
     gradient(z) {
       const { nearest, sum, t1, t2 } = at(z);
       const inner = [sum(slopes(t1), weights(t2)), sum(weights(t1), slopes(t2))];
-      return z.map((coordinate, i) => (coordinate === nearest[i] ? density * inner[i] : spring * (coordinate - nearest[i])));
+      return z.map((coordinate, i) => (coordinate === nearest[i] ? density * inner[i] : confined * coordinate));
     },
   };
 }

@@ -41,18 +41,18 @@ class Grid:
     """A function by its values on a square grid over the plane, [i, j] at (z1, z2) = (t_j, t_i), t from -reach to reach.
 
     Between the points it is bicubic, by cubic convolution (Keys, 1981): smooth to the first derivative, a quadratic function
-    exactly, and its gradient is that of one function, so that a force along it has a potential. Beyond the edge it has the
-    value at the nearest point of the plane, plus `spring` / 2 times the squared distance to it. Values are rounded to float32.
-    Raises ValueError where they are not (side, side) with side >= 4, or not finite.
+    exactly, and its gradient is that of one function, so that a force along it has a potential. Beyond the edge, at z, it has
+    the value at c, the nearest point of the plane, and with `confined` also (|z|^2 - |c|^2) / 2: it rises as the potential of
+    N(0, I) does. Values are rounded to float32. Raises ValueError where they are not (side, side), side >= 4, or not finite.
     """
 
-    def __init__(self, values: Float[Tensor, "side side"], reach: float, spring: float = 0.0, name: str = "the grid"):
+    def __init__(self, values: Float[Tensor, "side side"], reach: float, confined: bool = False, name: str = "the grid"):
         values = values.detach().cpu()
         if values.ndim != 2 or values.shape[0] != values.shape[1] or len(values) < 4:
             raise ValueError(f"{name} must be (side, side) numbers over the plane, side >= 4; got shape {tuple(values.shape)}")
         if not values.isfinite().all():
             raise ValueError(f"{name} must be finite at all points; there is a NaN or an infinity among them")
-        self.values, self.reach, self.spring = values.float().double(), reach, spring
+        self.values, self.reach, self.confined = values.float().double(), reach, confined
         self._padded = _padded(_padded(self.values).T).T
 
     @property
@@ -71,11 +71,20 @@ class Grid:
         taps = torch.arange(4)
         around = self._padded[row[..., None, None] + taps[:, None], column[..., None, None] + taps]
         value = torch.einsum("...i,...ij,...j->...", up, around, across)
-        return value + 0.5 * self.spring * ((z.double() - nearest) ** 2).sum(-1)
+        return value + 0.5 * (z.double() ** 2 - nearest**2).sum(-1) if self.confined else value
+
+    def curvatures(self) -> Float[Tensor, "side side"]:
+        """The larger eigenvalue of the second derivatives at each point, by differences."""
+        g, h = self._padded, 2 * self.reach / (len(self.values) - 1)
+        middle = slice(1, -1)
+        across = (g[middle, 2:] - 2 * self.values + g[middle, :-2]) / h**2
+        up = (g[2:, middle] - 2 * self.values + g[:-2, middle]) / h**2
+        mixed = (g[2:, 2:] - g[2:, :-2] - g[:-2, 2:] + g[:-2, :-2]) / (4 * h**2)
+        return (across + up) / 2 + torch.hypot((across - up) / 2, mixed)
 
     def attributes(self) -> str:
         """The attributes of a figure's element that grid.js reads."""
-        return f'data-grid="{inline.numbers(self.values, torch.float32)}" data-spring="{self.spring:g}"'
+        return f'data-grid="{inline.numbers(self.values, torch.float32)}" data-confined="{int(self.confined)}"'
 
 
 def cubic(t: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
@@ -152,7 +161,7 @@ class Bands:
 def outline(path: Path) -> str:
     """The borders of a region, in whole units; holes are holes by the fill rule evenodd."""
     return "".join(
-        f"M{x} {y}l{' '.join(f'{x1 - x0} {y1 - y0}' for (x0, y0), (x1, y1) in pairwise(corners))}z"
+        f"M{x} {y}l{' '.join(f'{x1 - x0} {y1 - y0}' for (x0, y0), (x1, y1) in pairwise(corners))}"
         for corners in (polygon.round().astype(int).tolist() for polygon in path.to_polygons())
         for x, y in corners[:1]
     )

@@ -98,7 +98,7 @@ class LatentPlane:
 {self.codes.legend()}
 </div>
 <p>Drag the point, or focus the plane and use the arrow keys (with Shift: larger steps).</p>
-{inline.script("plane", "network", "image", "grid", "latent_plane")}
+{inline.script("inline", "plane", "network", "image", "grid", "latent_plane")}
 </div>"""
 
     def _repr_png_(self) -> bytes:

@@ -56,7 +56,7 @@ class LatentSliders:
 {"".join(map(self._slider, range(self.latents)))}
 <div class="buttons">{another}<button type="button" class="back">Back</button><span class="said" role="status"></span></div>
 </form>
-{inline.script("plane", "network", "image", "latent_sliders")}
+{inline.script("inline", "plane", "network", "image", "latent_sliders")}
 </div>"""
 
     def _slider(self, index: int) -> str:

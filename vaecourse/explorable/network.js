@@ -1,17 +1,5 @@
 // Networks in a page: layers as network.py describes them, run one after another over flat arrays, images channel by channel.
 
-// Base 64 of numbers in a row, little-endian: as bytes, float32 or float16.
-const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-const singles = (base64) => new Float32Array(bytesOf(base64).buffer);
-
-function halves(base64) {
-  const bytes = new DataView(bytesOf(base64).buffer);
-  return Float32Array.from({ length: bytes.byteLength / 2 }, (_, i) => {
-    const bits = bytes.getUint16(2 * i, true), exponent = (bits >> 10) & 31, fraction = bits & 1023;
-    return (bits & 0x8000 ? -1 : 1) * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction);
-  });
-}
-
 // The inner product of two stretches of so many numbers; four sums, which a processor adds up side by side.
 function inner(a, from, b, start, count) {
   let s0 = 0, s1 = 0, s2 = 0, s3 = 0, i = 0;
