@@ -44,13 +44,6 @@ def test_the_page_decodes_as_the_model_does_to_half_a_gray_level():
     np.testing.assert_allclose(grid(5).decode(k), TRAINED.decode(k).mean.detach(), atol=GRAY_LEVEL / 2)
 
 
-def test_a_word_looks_like_the_middle_of_an_image_of_that_word_alone():
-    looks = grid().looks()
-    assert looks.shape == (20, 4, 4)
-    alone = TRAINED.decode(torch.full((1, 49), 7)).mean.detach().reshape(28, 28)
-    np.testing.assert_allclose(looks[7], alone[12:16, 12:16], atol=GRAY_LEVEL / 2)
-
-
 def test_the_alternative_text_is_escaped_and_a_page_weighs_little():
     html = grid()._repr_html_()
     assert 'aria-label="A grid of words; &quot;one&quot; &amp; &lt;another&gt;."' in html
@@ -146,6 +139,20 @@ def test_a_place_is_clicked_its_word_changed_and_the_image_decoded_at_once(open_
     page.get_by_role("button", name="Reset").click()
     assert words_of(page).tolist() == codes(1)[0].tolist()
     assert_shown(page)
+
+
+def test_each_word_shows_what_it_would_draw_at_the_chosen_place(open_page):
+    page = open_page(grid())
+    for row, column in [(3, 3), (0, 6)]:
+        choose(page, row, column)
+        page.locator(f'.code-grid[data-previewed="{7 * row + column}"]').wait_for()
+        for word in (0, 7, 19):
+            k = codes(1).clone()
+            k[0, 7 * row + column] = word
+            image = np.pad(TRAINED.decode(k).mean.detach().numpy().reshape(28, 28), 4)  # black around it
+            expected = image[4 * row : 4 * row + 12, 4 * column : 4 * column + 12]
+            seen = shown(page, f"[role=option]:nth-child({word + 1}) canvas")[:, 0]
+            np.testing.assert_allclose(seen.reshape(12, 12) / 255, expected, atol=GRAY_LEVEL)
 
 
 def test_by_keys_a_place_is_chosen_and_its_word_changed(open_page):

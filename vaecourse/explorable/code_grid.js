@@ -5,10 +5,10 @@ function start(figure) {
   const board = part(".board"), book = part(".book"), options = [...book.children], names = [...board.querySelectorAll("text")];
   const [rows, columns] = figure.dataset.grid.split(" ").map(Number), places = rows * columns;
   const codes = JSON.parse(figure.dataset.codes), changed = Number(figure.dataset.changed), decoder = network(figure, "decoder");
-  const vectors = halves(figure.dataset.vectors), looks = bytesOf(figure.dataset.looks);
-  const dim = vectors.length / options.length, patch = looks.length / options.length;
+  const vectors = halves(figure.dataset.vectors), dim = vectors.length / options.length;
   const decoded = part(".decoded"), change = part(".change"), unit = Number(part(".chosen").getAttribute("width"));
-  let number = 0, words, place = Math.floor(places / 2), before;
+  const tall = decoded.height / rows, wide = decoded.width / columns;
+  let number = 0, words, place = Math.floor(places / 2), before, job = 0;
 
   // The decoder is given a grid of so many channels: the words' vectors, coordinate by coordinate.
   function decode(words) {
@@ -28,6 +28,9 @@ function start(figure) {
       `<rect x="${unit * (i % columns)}" y="${unit * Math.floor(i / columns)}" width="${unit}" height="${unit}"/>`).join("");
     part(".chosen").setAttribute("x", unit * from.column);
     part(".chosen").setAttribute("y", unit * from.row);
+    for (const here of figure.querySelectorAll(".here")) {
+      Object.assign(here.style, { left: `${(100 * from.column) / columns}%`, top: `${(100 * from.row) / rows}%` });
+    }
     options.forEach((option, k) => option.setAttribute("aria-selected", k === words[place]));
     book.setAttribute("aria-activedescendant", options[words[place]].id);
     const many = differences.filter((difference) => Math.abs(difference) > changed).length;
@@ -38,15 +41,40 @@ function start(figure) {
     figure.dataset.place = place;
   }
 
+  // What each word would draw at the chosen place, and around it; word by word while nothing else is to be done.
+  function preview() {
+    const own = ++job, row = Math.floor(place / columns), column = place % columns;
+    delete figure.dataset.previewed;
+    (function next(k) {
+      if (own !== job) return;
+      const until = performance.now() + 10;
+      for (; k < options.length && performance.now() < until; k++) {
+        paint(options[k].firstChild, patch(decode(words.map((word, i) => (i === place ? k : word))), row - 1, column - 1));
+      }
+      if (k < options.length) setTimeout(next, 0, k);
+      else figure.dataset.previewed = place;
+    })(0);
+  }
+
+  // Three by three places of an image; what lies outside of it is black.
+  function patch(values, row, column) {
+    return Float32Array.from({ length: 9 * tall * wide }, (_, i) => {
+      const y = row * tall + Math.floor(i / (3 * wide)), x = column * wide + (i % (3 * wide));
+      return x < 0 || y < 0 || x >= decoded.width || y >= decoded.height ? 0 : values[y * decoded.width + x];
+    });
+  }
+
   function begin() {
     words = [...codes[number]];
     before = decode(words);
     show();
+    preview();
   }
 
   function choose(to) {
     place = to;
     show();
+    preview();
     const option = options[words[place]];
     book.scrollTop = option.offsetTop - book.clientHeight / 2;
   }
@@ -100,10 +128,7 @@ function start(figure) {
     begin();
   });
 
-  options.forEach((option, k) => {
-    option.id = `${figure.dataset.unique}-${k}`;
-    paint(option.firstChild, Array.from(looks.subarray(k * patch, (k + 1) * patch), (value) => value / 255));
-  });
+  options.forEach((option, k) => { option.id = `${figure.dataset.unique}-${k}`; });
   figure.decode = decode;
   begin();
 }

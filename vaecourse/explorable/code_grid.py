@@ -35,8 +35,8 @@ def code_grid(
 
     `codes`: the grid of an image, as `model.codes(x)` gives it, or of several, between which a button changes. `shape` is an
     image's (height, width); `alt` says in words what there is to see, and is required. Beside the image stands what has changed
-    of it: brighter pixels in one color, darker ones in another. A word is shown by what it looks like among its own: the middle
-    of the image whose places all hold that word.
+    of it: brighter pixels in one color, darker ones in another. Each word of the codebook is shown by what it would draw at the
+    chosen place: the image there and one place around.
     Raises ValueError for codes that are not the model's, a codebook of more than 512 words, a decoder that a page cannot run,
     weights that float16 cannot hold, and a figure too heavy.
     """
@@ -74,31 +74,24 @@ class CodeGrid:
         """What the page shows: the decoder's means, its weights and the codebook rounded to float16."""
         return self.decoder(to_grid(self.vectors.float()[codes]))
 
-    def looks(self) -> Float[Tensor, "words tall wide"]:
-        """What each word looks like among its own: the pixels of the middle place, where all places hold it."""
-        (rows, columns), (height, width) = self.grid, self.shape
-        images = self.decode(torch.arange(self.words)[:, None].expand(-1, rows * columns)).reshape(-1, height, width)
-        tall, wide = height // rows, width // columns
-        top, left = rows // 2 * tall, columns // 2 * wide
-        return images[:, top : top + tall, left : left + wide].clamp(0, 1)
-
     def _repr_html_(self) -> str:
         rows, columns = self.grid
-        looks = self.looks()
+        here = f'<span class="here" style="width:{100 / columns:.4g}%;height:{100 / rows:.4g}%"></span>'
         images = '<button type="button" class="next">Next image</button>' if len(self.codes) > 1 else ""
         return f"""\
 <div class="code-grid computed" role="group" aria-label="{escape(self.alt)}" data-grid="{rows} {columns}" \
 data-codes="{inline.attribute(self.codes.tolist())}" data-changed="{CHANGED}" \
 data-vectors="{inline.numbers(self.vectors, torch.float16)}" \
-data-looks="{inline.numbers((255 * looks).round(), torch.uint8)}" {self.decoder.attributes("decoder")}>
+{self.decoder.attributes("decoder")}>
 {inline.style("inline", "code_grid")}
 <div class="panes">
 <figure>{self._board()}<figcaption>Words</figcaption></figure>
-<figure>{image.canvas(self.shape, "The image decoded from the words", "decoded")}<figcaption>Image</figcaption></figure>
-<figure>{image.canvas(self.shape, "What has changed of the image", "change")}\
+<figure><div class="sheet">{image.canvas(self.shape, "The image decoded from the words", "decoded")}{here}</div>\
+<figcaption>Image</figcaption></figure>
+<figure><div class="sheet">{image.canvas(self.shape, "What has changed of the image", "change")}{here}</div>\
 <figcaption>Change: <span class="more">brighter</span>, <span class="less">darker</span></figcaption></figure>
-</div>
 <output></output>
+</div>
 <div class="book" role="listbox" tabindex="0" data-lm-suppress-shortcuts="true" \
 aria-label="The codebook: the word at the chosen place. The arrow keys change it.">{self._book()}</div>
 <div class="buttons"><button type="button" class="undo">Undo this place</button>\
@@ -124,7 +117,7 @@ aria-label="Words. The arrow keys choose a place, plus and minus change the word
 <g class="touched"></g><rect class="chosen" width="{UNIT}" height="{UNIT}"/>{places}</svg>"""
 
     def _book(self) -> str:
-        tall, wide = self.shape[0] // self.grid[0], self.shape[1] // self.grid[1]
+        tall, wide = 3 * self.shape[0] // self.grid[0], 3 * self.shape[1] // self.grid[1]
         return "".join(
             f'<span role="option" aria-selected="false" aria-label="word {k}">'
             f'<canvas width="{wide}" height="{tall}" aria-hidden="true"></canvas><small>{k}</small></span>'

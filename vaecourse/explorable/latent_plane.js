@@ -14,7 +14,7 @@ function start(figure) {
     const x = left + side * (z[0] / reach + 1) / 2, y = top + side * (1 - z[1] / reach) / 2;
     part("point").setAttribute("transform", `translate(${x} ${y})`);
     part("guides").setAttribute("d", `M${left} ${y}H${x}V${top + side}`);
-    const height = shaded ? `, ${figure.dataset.name} = ${twoDecimals(shaded.value(z))}` : "";
+    const height = shaded ? `\n${figure.dataset.name} = ${twoDecimals(shaded.value(z))}` : "";
     figure.querySelector("output").textContent = `z = ${written(z)}${height}`;
     paint(canvas, decode(z));
   }

@@ -54,7 +54,7 @@ class LatentSliders:
 {image.canvas(self.shape, "The image decoded from the sliders' code")}
 <form>
 {"".join(map(self._slider, range(self.latents)))}
-<div class="buttons">{another}<button type="button" class="back">Back</button><span class="said" role="status"></span></div>
+<div class="buttons">{another}<button type="button" class="back">Reset</button><span class="said" role="status"></span></div>
 </form>
 {inline.script("inline", "plane", "network", "image", "latent_sliders")}
 </div>"""

@@ -117,7 +117,7 @@ data-look="{inline.attribute(look)}" data-usual="{self.usual:.3g}" data-examples
 role="application" data-lm-suppress-shortcuts="true" aria-roledescription="sheet to draw on" aria-label="Sheet. The arrow keys \
 move the pen, the space bar puts it down and lifts it, Delete clears."></canvas><span class="pen"></span></div>\
 <figcaption>Draw here</figcaption></figure>
-<figure>{image.canvas(self.shape, "What the encoder is given", "given")}<figcaption>The encoder’s input</figcaption></figure>
+<figure>{image.canvas(self.shape, "What the encoder is given", "given")}<figcaption>Input</figcaption></figure>
 <figure>{image.canvas(self.shape, "What the decoder makes of the code", "decoded")}\
 <figcaption>Reconstruction</figcaption></figure>
 </div>
