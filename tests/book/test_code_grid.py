@@ -101,7 +101,7 @@ def assert_shown(page, trained=TRAINED, given=None):
     assert [int(text) for text in page.locator(".board text").all_text_contents()] == words.tolist()
     before = trained.decode((codes(1) if given is None else given)[:1]).mean[0].detach().numpy()
     opacity, green = shown(page, ".change")[:, 3] / 255, shown(page, ".change")[:, 1]
-    np.testing.assert_allclose(opacity, np.abs(expected - before).clip(0, 1) ** 0.7, atol=0.02)
+    np.testing.assert_allclose(opacity, np.abs(expected - before).clip(0, 1) ** 0.5, atol=0.05)
     clear = np.abs(expected - before) > 0.05
     assert ((green[clear] > 120) == (expected > before)[clear]).all()
 

@@ -46,7 +46,8 @@ def attribute(html, name):
 def test_the_page_carries_the_decoders_parameters_rounded_to_float16(hidden):
     trained = model(hidden)
     html = plane(trained=trained)._repr_html_()
-    written = np.frombuffer(base64.b64decode(attribute(html, "decoder")), "<f2")
+    low, high = np.frombuffer(base64.b64decode(attribute(html, "decoder")), "u1").reshape(2, -1)
+    written = np.stack([low, high], 1).reshape(-1).view("<f2")
     parameters = np.concatenate([p.detach().numpy().ravel() for p in trained.decoder.parameters()])
     np.testing.assert_array_equal(written, parameters.astype(np.float16))
     layers = json.loads(attribute(html, "decoder-layers").replace("&quot;", '"'))

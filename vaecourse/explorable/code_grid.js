@@ -138,7 +138,7 @@ function paintChange(canvas, differences) {
   const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
   differences.forEach((difference, i) => {
     image.data.set(difference > 0 ? [0, 158, 115] : [213, 94, 0], 4 * i);
-    image.data[4 * i + 3] = Math.round(255 * Math.min(1, Math.abs(difference) ** 0.7));
+    image.data[4 * i + 3] = Math.round(255 * Math.min(1, Math.abs(difference) ** 0.5));
   });
   context.putImageData(image, 0, 0);
 }

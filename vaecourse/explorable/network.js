@@ -13,8 +13,13 @@ function inner(a, from, b, start, count) {
   return s0 + s1 + s2 + s3;
 }
 
-function linear({ inputs, outputs }, take) {
-  const weight = take(inputs * outputs), bias = take(outputs);
+function linear({ inputs, outputs, finest }, take) {
+  let weight = take(finest ? outputs : inputs * outputs);
+  if (finest) {
+    const largest = weight;
+    weight = Float32Array.from(take.steps(inputs * outputs), (step, i) => (largest[Math.floor(i / inputs)] / finest) * step);
+  }
+  const bias = take(outputs);
   return (x) => bias.map((start, o) => start + inner(weight, o * inputs, x, 0, inputs));
 }
 
@@ -109,10 +114,16 @@ function inTurn(layers, take) {
   return (x) => steps.reduce((values, step) => step(values), x);
 }
 
-// The network whose layers and parameters are an element's: one row of numbers -> one row of numbers.
-function network(element, name) {
-  const parameters = halves(element.dataset[name]);
+// Takes so many numbers from a row of them, each time the next ones.
+function taker(row) {
   let at = 0;
-  const run = inTurn(JSON.parse(element.dataset[`${name}Layers`]), (count) => parameters.subarray(at, (at += count)));
+  return (count) => row.subarray(at, (at += count));
+}
+
+// The network whose layers and parameters are an element's: one row of numbers -> one row of numbers.
+function network({ dataset }, name) {
+  const take = taker(halves(dataset[name])), steps = dataset[`${name}Steps`];
+  if (steps) take.steps = taker(whole(steps, Number(dataset[`${name}Bytes`])));
+  const run = inTurn(JSON.parse(dataset[`${name}Layers`]), take);
   return (x) => run(Float32Array.from(x));
 }

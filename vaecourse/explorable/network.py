@@ -19,6 +19,9 @@ RUNS = (
     "Unflatten, OnImages, Residual, Tanh, SiLU, ReLU, LeakyReLU and Sigmoid, in Sequentials"
 )
 
+LARGE = 150_000  # parameters; a larger network beside another one is rounded further, to so many steps up and down:
+ENCODER, DECODER = 127, 2047  # a code is looked at to a 200th of the plane's reach, a pixel to half a gray level
+
 ELEMENTWISE = {nn.Tanh: "tanh", nn.SiLU: "silu", nn.ReLU: "relu", nn.Sigmoid: "sigmoid"}
 
 
@@ -38,40 +41,44 @@ class Network:
     """A module over rows, (batch, inputs) -> (batch, outputs), as a page runs it: in eval mode, parameters rounded to float16.
 
     `layers`: a dictionary a layer, of strings, numbers and lists alone; sizes are those of one row, images (channels, height,
-    width). `weights`: the layers' parameters in order, each layer's weight as PyTorch lays it out, then its bias. Raises
-    ValueError for a module that a page cannot run, and for rows that do not fit it.
+    width). `parameters`: the layers' parameters in order, each layer's weight as PyTorch lays it out, then its bias. `finest`:
+    a linear layer's weight is rounded to whole numbers up to this one, its `steps`, which stand for shares of each output's
+    largest weight, which is in the weight's place among the parameters; up to 127 a step takes a byte. Raises ValueError for a
+    module that a page cannot run, and for rows that do not fit it.
     """
 
-    def __init__(self, module: nn.Module, inputs: int):
+    def __init__(self, module: nn.Module, inputs: int, finest: int | None = None):
         self.module = deepcopy(module).cpu().float().eval().requires_grad_(False)
         for parameter in self.module.parameters():
             parameter.copy_(parameter.half())
-        reader = _Reader()
+        reader = _Reader(finest)
         (self.outputs,) = reader.read(nn.Sequential(self.module, nn.Flatten()), (inputs,))
-        self.layers, self.parameters = reader.layers, reader.parameters
+        self.layers, self.parameters, self.steps = reader.layers, reader.parameters, reader.steps
+        self.kind = torch.int8 if finest and finest <= 127 else torch.int16
 
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """What the page computes."""
         return by_rows(self.module, x.cpu().float())
 
-    @property
-    def weights(self) -> str:
-        """The parameters as little-endian float16 in base 64."""
-        parts = [parameter.flatten() for parameter in self.parameters]
-        return inline.numbers(torch.cat([torch.empty(0), *parts]), torch.float16)
-
     def attributes(self, name: str) -> str:
         """The attributes of a figure's element that network.js reads as the network of that name."""
-        return f'data-{name}-layers="{inline.attribute(self.layers)}" data-{name}="{self.weights}"'
+        weights = inline.numbers(_joined(self.parameters), torch.float16)
+        described = f'data-{name}-layers="{inline.attribute(self.layers)}" data-{name}="{weights}"'
+        if not self.steps:
+            return described
+        steps = inline.numbers(_joined(self.steps), self.kind)
+        return f'{described} data-{name}-steps="{steps}" data-{name}-bytes="{self.kind.itemsize}"'
 
 
 class _Reader:
     """Goes through a module, with the shape of one row at hand, and notes its layers and their parameters."""
 
-    def __init__(self):
+    def __init__(self, finest: int | None):
+        self.finest = finest
         self.layers: list[dict] = []
         self.parameters: list[Tensor] = []
+        self.steps: list[Tensor] = []
 
     def read(self, module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Note the module; the shape of its output. Raises ValueError where a page cannot run it, or it does not fit."""
@@ -117,8 +124,15 @@ class _Reader:
     def _matrix(self, module: nn.Module, weight: Tensor, bias: Tensor | None, shape: tuple[int, ...]) -> tuple[int, ...]:
         outputs, inputs = weight.shape
         _fits(module, shape, (inputs,))
-        self.parameters += [weight, _bias(bias, outputs)]
-        return self._note((outputs,), kind="linear", inputs=inputs, outputs=outputs)
+        note = {"kind": "linear", "inputs": inputs, "outputs": outputs}
+        if self.finest:
+            largest = weight.abs().amax(1, keepdim=True).half().float().clamp(min=1e-4)
+            steps = (weight / largest * self.finest).round().clamp(-self.finest, self.finest)
+            weight.copy_(largest / self.finest * steps)  # what the page computes with
+            self.steps.append(steps)
+            note["finest"] = self.finest
+        self.parameters += [largest if self.finest else weight, _bias(bias, outputs)]
+        return self._note((outputs,), **note)
 
     def _convolution(self, module: nn.Conv2d | nn.ConvTranspose2d, shape: tuple[int, ...]) -> tuple[int, ...]:
         plain = module.padding_mode == "zeros" and module.groups == 1 and set(module.dilation) == {1}
@@ -160,6 +174,10 @@ class _Reader:
         return self._note((module.entries,), kind="first", entries=module.entries)
 
 
+def _joined(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([torch.empty(0), *(tensor.flatten() for tensor in tensors)])
+
+
 def _bias(bias: Tensor | None, outputs: int) -> Tensor:
     return torch.zeros(outputs) if bias is None else bias
 
@@ -169,7 +187,7 @@ def _fits(module: nn.Module, shape: tuple[int, ...], expected: tuple[int | str, 
         raise ValueError(f"{module} is given rows of shape {shape}, and takes ({', '.join(map(str, expected))})")
 
 
-def decoder(model: nn.Module) -> Network:
+def decoder(model: nn.Module, finest: int | None = None) -> Network:
     """What a page runs for the mean of `model.decode(z)`: (batch, latents) -> (batch, pixels), a picture.
 
     `model`: a VAE of any kind, a model that holds one (`vae`), an Autoencoder, or one whose codes a `network` maps to images.
@@ -177,7 +195,7 @@ def decoder(model: nn.Module) -> Network:
     """
     model = getattr(model, "vae", model)
     module = getattr(model, "decoder", None) or getattr(model, "network", None)
-    return _checked(means(module, model.pixels), model.latents, model.pixels, "decoder")
+    return _checked(means(module, model.pixels), model.latents, model.pixels, "decoder", finest)
 
 
 def encoder(model: nn.Module) -> tuple[Network, Tensor | None]:
@@ -187,11 +205,11 @@ def encoder(model: nn.Module) -> tuple[Network, Tensor | None]:
     each their own log sigma have two, first all means. Raises ValueError for what a page cannot run.
     """
     model = getattr(model, "vae", model)
-    if not isinstance(model.encoder, GaussianNetwork):
-        return _checked(model.encoder, model.pixels, model.latents, "encoder"), None
-    fixed = model.encoder.log_sigma
-    outputs = 2 * model.latents if fixed is None else model.latents
-    network = _checked(model.encoder.net, model.pixels, outputs, "encoder")
+    module = getattr(model, "encoder", None)
+    gaussian = isinstance(module, GaussianNetwork)
+    fixed = module.log_sigma if gaussian else None
+    outputs = 2 * model.latents if gaussian and fixed is None else model.latents
+    network = _checked(module.net if gaussian else module, model.pixels, outputs, "encoder", ENCODER)
     return network, None if fixed is None else fixed.detach().cpu().float().expand(model.latents)
 
 
@@ -227,10 +245,12 @@ def means(module: nn.Module | None, outputs: int) -> nn.Module | None:
     return nn.Sequential(*before, half)
 
 
-def _checked(module: nn.Module | None, inputs: int, outputs: int, name: str) -> Network:
+def _checked(module: nn.Module | None, inputs: int, outputs: int, name: str, finest: int | None) -> Network:
+    """The network, rounded further than to float16 only where it is large."""
     if not isinstance(module, nn.Module):
         raise ValueError(f"the model has no {name} that a page can run: a module `{name}`, of {RUNS}")
-    network = Network(module, inputs)
+    large = sum(parameter.numel() for parameter in module.parameters()) > LARGE
+    network = Network(module, inputs, finest if large else None)
     if network.outputs != outputs:
         raise ValueError(f"the {name} gives {network.outputs} numbers a row where the model has {outputs}")
     return network

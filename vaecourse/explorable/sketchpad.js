@@ -55,9 +55,11 @@ function start(figure) {
     const pen = PEN * Math.max(width, height), [first, ...rest] = places.map((place) => [place[0] * width, place[1] * height]);
     Object.assign(context, { lineCap: "round", lineJoin: "round", lineWidth: pen, strokeStyle: "white", fillStyle: "white" });
     context.beginPath();
-    context.arc(...first, pen / 2, 0, 2 * Math.PI);
-    context.fill();
-    context.beginPath();
+    if (!rest.length) {
+      context.arc(...first, pen / 2, 0, 2 * Math.PI);
+      context.fill();
+      return;
+    }
     context.moveTo(...first);
     for (const place of rest) context.lineTo(...place);
     context.stroke();

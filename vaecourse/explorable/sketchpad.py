@@ -62,7 +62,7 @@ class Sketchpad:
         self.shape, self.alt = shape, alt
         self.look = drawing.look(images, shape)
         self.encoder, self.fixed = network.encoder(model)
-        self.decode = network.decoder(model)
+        self.decode = network.decoder(model, network.DECODER)
         codes, _ = self.encode(images)
         self.reach = 1.1 * codes.abs().max().item() if reach is None else reach
         if not self.reach > 0:
@@ -97,7 +97,7 @@ class Sketchpad:
             moved = max(moved, (sigma - q.log_sigma.exp().cpu()).abs().max().item())
         if not moved <= self.reach / 200:
             raise ValueError(
-                f"float16 cannot hold the encoder: rounding its weights moves a code by {moved:.2g}, more than a 200th of the "
+                f"the page cannot hold the encoder: rounding its weights moves a code by {moved:.2g}, more than a 200th of the "
                 f"plane's reach, {self.reach:.2g}. Are the weights finite and of ordinary size?"
             )
         network.check_float16(self.decode(mean), network.image(model.decode(mean)))
