@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from importlib.resources import files
 from itertools import pairwise
 
 import numpy as np
@@ -12,12 +13,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vaecourse import explorable, vae
+from vaecourse import autoencoders, avae, explorable, vae
+from vaecourse.explorable import network
 from vaecourse.explorable.latent_plane import LatentPlane
 from vaecourse.networks import BernoulliNetwork, mlp
 
 ALT = 'The latent plane of a test; the second dot is "b" & the first is <a>.'
 GRAY_LEVEL = 1 / 255
+AXE = files("axe_playwright_python").joinpath("axe.min.js")
 
 
 def model(hidden=(256,), pixels=784, contrast=3.0):
@@ -182,7 +185,7 @@ def canvas_bytes(figure):
 def assert_shown(page, trained, figure=0):
     """The network that the page runs, the bytes on its canvas and the numbers below are what Python says of the same z."""
     z = z_of(page, figure)
-    expected = trained.decode(torch.tensor([z])).mean[0].detach().numpy()
+    expected = network.image(trained.decode(torch.tensor([z])))[0].numpy()
     shown = page.locator(".latent-plane").nth(figure)
     computed = shown.evaluate("(figure, z) => Array.from(figure.decode(z))", z)
     np.testing.assert_allclose(computed, expected, atol=GRAY_LEVEL, rtol=0)
@@ -190,7 +193,7 @@ def assert_shown(page, trained, figure=0):
     np.testing.assert_array_equal(red, green)
     np.testing.assert_array_equal(red, blue)
     assert (alpha == 255).all()
-    np.testing.assert_allclose(red / 255, expected, atol=GRAY_LEVEL, rtol=0)
+    np.testing.assert_allclose(red / 255, expected.clip(0, 1), atol=GRAY_LEVEL, rtol=0)
     assert shown.locator("output").text_content() == "z = ({:.2f}, {:.2f})".format(*z).replace("-", "\u2212")
 
 
@@ -217,6 +220,65 @@ def test_dragged_by_mouse_the_page_shows_what_python_decodes(open_page, hidden):
     page.mouse.up()
     page.mouse.move(*place(page, 1, 1))
     assert z_of(page) == [-3, 3]  # and stays there when it is let go
+
+
+CONVOLUTIONAL = autoencoders.convolutional((1, 28, 28), 2, width=8)
+
+
+@pytest.mark.parametrize(
+    "trained",
+    [
+        vae.gaussian_vae(784, 2),
+        vae.gaussian_vae(784, 2, hidden=(64,), log_sigma=None),
+        CONVOLUTIONAL,
+        avae.image_gan(avae.Convolutions((1, 28, 28), 8), 2),
+    ],
+    ids=["Gaussian", "Gaussian with its own sigma", "convolutional", "GAN"],
+)
+def test_other_decoders_of_the_book_are_shown_as_python_decodes(open_page, trained):
+    page = open_page(plane(trained=trained))
+    for z in [(-3, 3), (1.2, -0.4)]:
+        page.mouse.click(*place(page, *z))
+        assert_shown(page, trained)
+
+
+def test_a_background_is_shaded_has_a_legend_and_is_read_off_at_the_point(open_page):
+    background = explorable.on_plane(lambda z: z[:, 0] ** 2 - 2 * z[:, 1] - 2, 3.0, 31)
+    figure = plane(30, background=background, background_name="log r")
+    page = open_page(figure)
+    page.mouse.click(*place(page, 1, -2))
+    z = z_of(page)
+    value = f"{z[0] ** 2 - 2 * z[1] - 2:.2f}".replace("-", "\u2212")
+    assert page.locator("output").text_content().split("\n")[1] == f"log r = {value}"
+    # A band is drawn where its values are: the darkest of each sign at the ends of the plane.
+    inside = "([path, x, y]) => path.isPointInFill(new DOMPoint(x, y))"
+    bands = page.locator("svg.bands path")
+    for z1, z2 in [(-2.9, -2.9), (0.0, 2.9), (0.0, -1.4)]:
+        height = z1**2 - 2 * z2 - 2
+        at = (2000 * (1 + z1 / 3), 2000 * (1 - z2 / 3))
+        hit = [band for band in bands.all() if band.evaluate(f"(path, [x, y]) => ({inside})([path, x, y])", list(at))]
+        if abs(height) > 2:
+            assert [band.get_attribute("class") for band in hit] == ["high" if height > 0 else "low"]
+    opacity = [float(band.get_attribute("fill-opacity")) for band in bands.all()]
+    assert opacity == [0.4, 0.2, 0.2, 0.4, 0.6]  # from -10 to 15 by 5
+    legend = page.get_by_role("img", name="Shades: log r from -10 to 15")
+    assert legend.locator("text").all_text_contents()[0] == "log r"
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_shades_of_one_sign_grow_from_the_lowest():
+    bands = plane(background=explorable.on_plane(lambda z: 5 + z[:, 0], 3.0), background_name="E").bands
+    assert bands.depths == list(range(len(bands.levels) - 1)) and bands.svg().count('class="low"') == 0
+
+
+def test_a_plane_with_a_background_passes_an_accessibility_checker(open_page):
+    background = explorable.on_plane(lambda z: z.sum(1), 3.0)
+    page = open_page("<h1>A test</h1>", plane(30, background=background, background_name="log r"))
+    page.add_script_tag(content=AXE.read_text("utf-8"))
+    for theme in ("light", "dark"):
+        page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+        violations = page.evaluate("async () => (await axe.run(document.querySelector('.latent-plane'))).violations")
+        assert not violations, (theme, [(v["id"], [node["html"][:120] for node in v["nodes"]]) for v in violations])
 
 
 def test_dragged_by_touch_the_page_shows_what_python_decodes_and_does_not_scroll(open_page):

@@ -46,9 +46,9 @@ def latent_plane(
     """
     if model.latents == 2:
         return LatentPlane(model, shape, alt, codes, labels, reach, background, background_name)
-    for name, given in (("labels", labels), ("a background", background)):
+    for name, given in (("labels are", labels), ("a background is", background)):
         if given is not None:
-            raise ValueError(f"{name} are shown on a plane of 2 latents, this model has {model.latents}: leave them out")
+            raise ValueError(f"{name} shown on a plane of 2 latents, this model has {model.latents}: leave it out")
     return LatentSliders(model, shape, alt, codes, reach)
 
 
