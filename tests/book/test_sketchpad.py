@@ -308,6 +308,11 @@ def test_by_keys_the_pen_moves_draws_when_it_is_down_and_clears(open_page):
     assert page.locator(".pen").is_visible()
     page.keyboard.press("Delete")
     assert given_to(page).sum() == 0
+    state = page.locator(".sketchpad").get_attribute("data-state")
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".sketchpad").get_attribute("data-state") != state
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(".sketchpad").get_attribute("data-state") == state
     for _ in range(3):
         page.keyboard.press("Shift+ArrowUp")
     assert given_to(page).sum() == 0

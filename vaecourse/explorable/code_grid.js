@@ -37,8 +37,7 @@ function start(figure) {
     const was = words[place] === given[place] ? "" : ` (was ${given[place]})`;
     part("output").textContent =
       `Row ${from.row + 1}, column ${from.column + 1}: word ${words[place]}${was}. Pixels changed so far: ${many} of ${values.length}.`;
-    figure.dataset.words = words.join(" ");
-    figure.dataset.place = place;
+    Object.assign(figure.dataset, { words: words.join(" "), place, state: [place, ...words].join(" ") });
   }
 
   // What each word would draw at the chosen place, and around it; word by word while nothing else is to be done.

@@ -45,7 +45,13 @@ function start(figure) {
     part("output").textContent = `z = ${written(mean)}${spread}${outside ? ", outside the plane" : ""}. ` +
       `Squared error ${error.toFixed(1)}; 95 % of the data stay below ${figure.dataset.usual}.`;
     Object.assign(figure.dataset, { z: mean.join(" "), sigma: (sigma ?? []).join(" ") });
+    tell();
     figure.given = () => Array.from(x);
+  }
+
+  // What a reader can change: where the pen is, and the code.
+  function tell() {
+    figure.dataset.state = [...at, down ? "down" : "up", figure.dataset.z].join(" ");
   }
 
   const drawn = () => imageOf(ink(), shape, fine, look);
@@ -108,6 +114,7 @@ function start(figure) {
   function movePen() {
     Object.assign(pen.style, { left: `${100 * at[0]}%`, top: `${100 * at[1]}%` });
     pen.classList.toggle("down", down);
+    tell();
   }
   sheet.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
