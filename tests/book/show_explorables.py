@@ -1,4 +1,4 @@
-"""Write a page with each figure that computes in the page, over models trained for a minute, to look at in a browser.
+"""Write a page with each figure that computes in the page, over models trained here for a few minutes, to look at in a browser.
 
 python tests/book/show_explorables.py page.html
 """

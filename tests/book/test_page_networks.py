@@ -49,6 +49,7 @@ LAYERS = {
     ),
     "residual": on_images(vq_vae.model.Residual(3)),
     "shared weights": nn.Sequential(nn.Linear(3, 5), autoencoders.Transposed(nn.Linear(7, 5))),
+    "first": nn.Sequential(nn.Linear(5, 6), network.First(4), nn.Linear(4, 3)),
     "no layer": on_images(),
 }
 

@@ -221,7 +221,15 @@ def draw(page, shares):
     page.mouse.up()
 
 
+def with_one_sigma():
+    model = small()
+    model.encoder = contrasted(GaussianNetwork(mlp(64, 2), log_sigma=-1.0))
+    return model
+
+
 MODELS = {
+    "VAE with one sigma": (with_one_sigma, SMALL, (8, 8)),
+    "convolutional autoencoder": (lambda: contrasted(autoencoders.convolutional((1, 8, 8), 2), 1.5), SMALL, (8, 8)),
     "VAE": (small, SMALL, (8, 8)),
     "Gaussian VAE": (lambda: small(vae.gaussian_vae), SMALL, (8, 8)),
     "autoencoder": (lambda: contrasted(autoencoders.deep(64, 2), 1.5), SMALL, (8, 8)),

@@ -16,8 +16,11 @@ function inner(a, from, b, start, count) {
 function linear({ inputs, outputs, finest }, take) {
   let weight = take(finest ? outputs : inputs * outputs);
   if (finest) {
-    const largest = weight;
-    weight = Float32Array.from(take.steps(inputs * outputs), (step, i) => (largest[Math.floor(i / inputs)] / finest) * step);
+    const largest = weight, steps = take.steps(inputs * outputs);
+    weight = new Float32Array(steps.length);
+    for (let o = 0, at = 0; o < outputs; o++) {
+      for (let i = 0; i < inputs; i++, at++) weight[at] = (largest[o] / finest) * steps[at];
+    }
   }
   const bias = take(outputs);
   return (x) => bias.map((start, o) => start + inner(weight, o * inputs, x, 0, inputs));
