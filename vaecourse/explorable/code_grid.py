@@ -85,11 +85,11 @@ data-vectors="{inline.numbers(self.vectors, torch.float16)}" \
 {self.decoder.attributes("decoder")}>
 {inline.style("inline", "code_grid")}
 <div class="panes">
-<figure>{self._board()}<figcaption>Words</figcaption></figure>
-<figure><div class="sheet">{image.canvas(self.shape, "The image decoded from the words", "decoded")}{here}</div>\
-<figcaption>Image</figcaption></figure>
-<figure><div class="sheet">{image.canvas(self.shape, "What has changed of the image", "change")}{here}</div>\
-<figcaption>Change: <span class="more">brighter</span>, <span class="less">darker</span></figcaption></figure>
+<div class="pane">{self._board()}<div class="title">Words</div></div>
+<div class="pane"><div class="sheet">{image.canvas(self.shape, "The image decoded from the words", "decoded")}{here}</div>\
+<div class="title">Image</div></div>
+<div class="pane"><div class="sheet">{image.canvas(self.shape, "What has changed of the image", "change")}{here}</div>\
+<div class="title">Change: <span class="more">brighter</span>, <span class="less">darker</span></div></div>
 <output></output>
 </div>
 <div class="book" role="listbox" tabindex="0" data-lm-suppress-shortcuts="true" \

@@ -113,13 +113,13 @@ data-look="{inline.attribute(look)}" data-usual="{self.usual:.3g}" data-examples
 {self.encoder.attributes("encoder")} {self.decode.attributes("decoder")}>
 {inline.style("inline", "codes", "sketchpad")}
 <div class="pads">
-<figure class="pad"><div class="sheet"><canvas class="drawn" width="{fine * width}" height="{fine * height}" tabindex="0" \
+<div class="pane pad"><div class="sheet"><canvas class="drawn" width="{fine * width}" height="{fine * height}" tabindex="0" \
 role="application" data-lm-suppress-shortcuts="true" aria-roledescription="sheet to draw on" aria-label="Sheet. The arrow keys \
 move the pen, the space bar puts it down and lifts it, Delete clears."></canvas><span class="pen"></span></div>\
-<figcaption>Draw here</figcaption></figure>
-<figure>{image.canvas(self.shape, "What the encoder is given", "given")}<figcaption>Input</figcaption></figure>
-<figure>{image.canvas(self.shape, "What the decoder makes of the code", "decoded")}\
-<figcaption>Reconstruction</figcaption></figure>
+<div class="title">Draw here</div></div>
+<div class="pane">{image.canvas(self.shape, "What the encoder is given", "given")}<div class="title">Input</div></div>
+<div class="pane">{image.canvas(self.shape, "What the decoder makes of the code", "decoded")}\
+<div class="title">Reconstruction</div></div>
 </div>
 <div class="code">{self._plane()}{self.codes.legend()}</div>
 <div class="below"><output></output>
