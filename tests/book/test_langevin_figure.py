@@ -179,7 +179,7 @@ def test_one_step_of_the_page_is_the_samplers_step_with_the_same_noise(open_page
     page = open_page(*(figure for figure, _ in DENSITIES.values()))
     seed = Generator().manual_seed(0)
     for number, (name, (figure, log_prob)) in enumerate(DENSITIES.items()):
-        z = torch.cat([figure.means, 1.5 * normal((20, 2), figure.means, seed)])
+        z = torch.cat([figure.target.means, 1.5 * normal((20, 2), figure.target.means, seed)])
         for h in (1e-4, 0.003, 0.1):
             state = seed.get_state()
             eps = normal(z.shape, z, seed)

@@ -2,7 +2,10 @@
 
 import base64
 import io
+import json
 import re
+from importlib.resources import files
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,12 +13,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vaecourse import explorable, vae
+from vaecourse import autoencoders, avae, explorable, vae
+from vaecourse.explorable import network
 from vaecourse.explorable.latent_plane import LatentPlane
 from vaecourse.networks import BernoulliNetwork, mlp
 
 ALT = 'The latent plane of a test; the second dot is "b" & the first is <a>.'
 GRAY_LEVEL = 1 / 255
+AXE = files("axe_playwright_python").joinpath("axe.min.js")
 
 
 def model(hidden=(256,), pixels=784, contrast=3.0):
@@ -44,10 +49,14 @@ def attribute(html, name):
 def test_the_page_carries_the_decoders_parameters_rounded_to_float16(hidden):
     trained = model(hidden)
     html = plane(trained=trained)._repr_html_()
-    written = np.frombuffer(base64.b64decode(attribute(html, "weights")), "<f2")
+    low, high = np.frombuffer(base64.b64decode(attribute(html, "decoder")), "u1").reshape(2, -1)
+    written = np.stack([low, high], 1).reshape(-1).view("<f2")
     parameters = np.concatenate([p.detach().numpy().ravel() for p in trained.decoder.parameters()])
     np.testing.assert_array_equal(written, parameters.astype(np.float16))
-    assert attribute(html, "widths") == " ".join(map(str, [2, *reversed(hidden), 784]))
+    layers = json.loads(attribute(html, "decoder-layers").replace("&quot;", '"'))
+    widths = [2, *reversed(hidden), 784]
+    assert [(layer["inputs"], layer["outputs"]) for layer in layers[::2]] == list(pairwise(widths))
+    assert [layer["kind"] for layer in layers[1::2]] == ["tanh"] * len(hidden) + ["sigmoid"]
 
 
 def test_a_page_with_5000_codes_weighs_less_than_600_kilobytes():
@@ -97,19 +106,19 @@ def decoded_by(net, latents=2):
 
 
 @pytest.mark.parametrize(
-    "trained",
+    "net, message",
     [
-        vae.gaussian_vae(784, 2),
-        decoded_by(BernoulliNetwork(mlp(2, 8, 784, activation=nn.ReLU))),
-        decoded_by(BernoulliNetwork(nn.Sequential(nn.Linear(2, 784), nn.Tanh()))),
-        decoded_by(BernoulliNetwork(nn.Sequential())),
-        decoded_by(BernoulliNetwork(nn.Linear(2, 784))),
+        (BernoulliNetwork(mlp(2, 8, 784, activation=nn.GELU)), "a page cannot run GELU.*; it runs Linear, Conv2d"),
+        (BernoulliNetwork(nn.Sequential()), "the decoder gives 2 numbers a row where the model has 784"),
+        (BernoulliNetwork(mlp(3, 784)), r"Linear\(.*\) is given rows of shape \(2,\), and takes \(3\)"),
+        (nn.Sequential(nn.Linear(2, 784), nn.Conv2d(1, 1, 3)), r"of shape \(784,\), and takes \(channels, height, width\)"),
+        (None, "the model has no decoder that a page can run: a module `decoder`, of Linear"),
     ],
-    ids=["Gaussian", "ReLU", "Tanh at the end", "no layer", "not a Sequential"],
+    ids=["GELU", "no layer", "three latents", "rows to a convolution", "none"],
 )
-def test_a_decoder_that_the_page_cannot_run_is_refused(trained):
-    with pytest.raises(ValueError, match="the page can run a decoder that is BernoulliNetwork"):
-        plane(trained=trained)
+def test_a_decoder_that_the_page_cannot_run_is_refused(net, message):
+    with pytest.raises(ValueError, match=message):
+        plane(trained=decoded_by(net))
 
 
 @pytest.mark.parametrize("alt", ["", "  "])
@@ -123,9 +132,15 @@ def test_a_plane_without_alternative_text_is_refused_with_advice(alt):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"trained": vae.bernoulli_vae(784, 3)}, "a plane has 2 latents, this model has 3"),
         ({"shape": (8, 8)}, r"\(8, 8\) have 64 pixels, the model's have 784"),
         ({"reach": 0.0}, "reach must be positive"),
+        ({"background": torch.ones(9, 9)}, "background_name is missing: say what is shaded"),
+        ({"background": torch.ones(9, 9), "background_name": "r"}, "r is 1 all over the plane: there is nothing to shade"),
+        (
+            {"background": torch.ones(3, 3), "background_name": "r"},
+            r"the background must be \(side, side\) .*; got shape \(3, 3\)",
+        ),
+        ({"background": torch.full((9, 9), torch.nan), "background_name": "r"}, "the background must be finite at all points"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(settings, message):
@@ -170,7 +185,7 @@ def canvas_bytes(figure):
 def assert_shown(page, trained, figure=0):
     """The network that the page runs, the bytes on its canvas and the numbers below are what Python says of the same z."""
     z = z_of(page, figure)
-    expected = trained.decode(torch.tensor([z])).mean[0].detach().numpy()
+    expected = network.image(trained.decode(torch.tensor([z])))[0].numpy()
     shown = page.locator(".latent-plane").nth(figure)
     computed = shown.evaluate("(figure, z) => Array.from(figure.decode(z))", z)
     np.testing.assert_allclose(computed, expected, atol=GRAY_LEVEL, rtol=0)
@@ -178,7 +193,7 @@ def assert_shown(page, trained, figure=0):
     np.testing.assert_array_equal(red, green)
     np.testing.assert_array_equal(red, blue)
     assert (alpha == 255).all()
-    np.testing.assert_allclose(red / 255, expected, atol=GRAY_LEVEL, rtol=0)
+    np.testing.assert_allclose(red / 255, expected.clip(0, 1), atol=GRAY_LEVEL, rtol=0)
     assert shown.locator("output").text_content() == "z = ({:.2f}, {:.2f})".format(*z).replace("-", "\u2212")
 
 
@@ -205,6 +220,65 @@ def test_dragged_by_mouse_the_page_shows_what_python_decodes(open_page, hidden):
     page.mouse.up()
     page.mouse.move(*place(page, 1, 1))
     assert z_of(page) == [-3, 3]  # and stays there when it is let go
+
+
+CONVOLUTIONAL = autoencoders.convolutional((1, 28, 28), 2, width=8)
+
+
+@pytest.mark.parametrize(
+    "trained",
+    [
+        vae.gaussian_vae(784, 2),
+        vae.gaussian_vae(784, 2, hidden=(64,), log_sigma=None),
+        CONVOLUTIONAL,
+        avae.image_gan(avae.Convolutions((1, 28, 28), 8), 2),
+    ],
+    ids=["Gaussian", "Gaussian with its own sigma", "convolutional", "GAN"],
+)
+def test_other_decoders_of_the_book_are_shown_as_python_decodes(open_page, trained):
+    page = open_page(plane(trained=trained))
+    for z in [(-3, 3), (1.2, -0.4)]:
+        page.mouse.click(*place(page, *z))
+        assert_shown(page, trained)
+
+
+def test_a_background_is_shaded_has_a_legend_and_is_read_off_at_the_point(open_page):
+    background = explorable.on_plane(lambda z: z[:, 0] ** 2 - 2 * z[:, 1] - 2, 3.0, 31)
+    figure = plane(30, background=background, background_name="log r")
+    page = open_page(figure)
+    page.mouse.click(*place(page, 1, -2))
+    z = z_of(page)
+    value = f"{z[0] ** 2 - 2 * z[1] - 2:.2f}".replace("-", "\u2212")
+    assert page.locator("output").text_content().split("\n")[1] == f"log r = {value}"
+    # A band is drawn where its values are: the darkest of each sign at the ends of the plane.
+    inside = "([path, x, y]) => path.isPointInFill(new DOMPoint(x, y))"
+    bands = page.locator("svg.bands path")
+    for z1, z2 in [(-2.9, -2.9), (0.0, 2.9), (0.0, -1.4)]:
+        height = z1**2 - 2 * z2 - 2
+        at = (2000 * (1 + z1 / 3), 2000 * (1 - z2 / 3))
+        hit = [band for band in bands.all() if band.evaluate(f"(path, [x, y]) => ({inside})([path, x, y])", list(at))]
+        if abs(height) > 2:
+            assert [band.get_attribute("class") for band in hit] == ["high" if height > 0 else "low"]
+    opacity = [float(band.get_attribute("fill-opacity")) for band in bands.all()]
+    assert opacity == [0.4, 0.2, 0.2, 0.4, 0.6]  # from -10 to 15 by 5
+    legend = page.get_by_role("img", name="Shades: log r from -10 to 15")
+    assert legend.locator("text").all_text_contents()[0] == "log r"
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_shades_of_one_sign_grow_from_the_lowest():
+    bands = plane(background=explorable.on_plane(lambda z: 5 + z[:, 0], 3.0), background_name="E").bands
+    assert bands.depths == list(range(len(bands.levels) - 1)) and bands.svg().count('class="low"') == 0
+
+
+def test_a_plane_with_a_background_passes_an_accessibility_checker(open_page):
+    background = explorable.on_plane(lambda z: z.sum(1), 3.0)
+    page = open_page("<h1>A test</h1>", plane(30, background=background, background_name="log r"))
+    page.add_script_tag(content=AXE.read_text("utf-8"))
+    for theme in ("light", "dark"):
+        page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+        violations = page.evaluate("async () => (await axe.run(document.querySelector('.latent-plane'))).violations")
+        assert not violations, (theme, [(v["id"], [node["html"][:120] for node in v["nodes"]]) for v in violations])
 
 
 def test_dragged_by_touch_the_page_shows_what_python_decodes_and_does_not_scroll(open_page):

@@ -9,7 +9,7 @@ from test_book import PAGES, open_typeset
 
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
-FIGURES = ".explorable, .latent-plane, .langevin"
+FIGURES = ".explorable, .latent-plane, .langevin, .computed"
 
 # What the theme or the notebook's converter writes and a page cannot mend.
 THEIRS = [".bd-header", ".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-footer", ".prev-next-area"]

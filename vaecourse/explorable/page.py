@@ -1,6 +1,5 @@
 """A figure in a page of the book: all its states are drawn when the page is executed, and a script shows one at a time."""
 
-import gzip
 import json
 from base64 import b64encode
 from collections.abc import Callable
@@ -14,11 +13,10 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 from vaecourse.explorable import controls as forms
-from vaecourse.explorable import frames
+from vaecourse.explorable import frames, inline
 from vaecourse.explorable.controls import Control
 
 MOST_STATES = 400
-MOST_BYTES = 600_000  # compressed, as a server sends them
 
 
 def show(
@@ -82,12 +80,7 @@ def html(
 <script type="application/json">{_json([control.labels for control in controls])}</script>
 <script>{(package / "figure.js").read_text("utf-8")}</script>
 </div>"""
-    weight = len(gzip.compress(text.encode()))
-    if weight > MOST_BYTES:
-        raise ValueError(
-            f"the figure weighs {weight // 1000} kB, compressed; {MOST_BYTES // 1000} are allowed: fewer states, fewer points"
-        )
-    return text
+    return inline.check_weight(text, "fewer states, fewer points")
 
 
 def _json(data: object) -> str:
