@@ -12,6 +12,7 @@ from vaecourse.datasets.dimension import intrinsic_dimension
 from vaecourse.datasets.files import DATA_FOLDER, DataError
 from vaecourse.datasets.images import Dataset, binarize
 from vaecourse.datasets.published import celeba, dsprites
+from vaecourse.datasets.regression import RegressionTask, Split, uci
 from vaecourse.datasets.shapes import Sprites, draw_sprites, sprites
 from vaecourse.datasets.sources import SOURCES, Source
 from vaecourse.datasets.stacks import stacked_digits
@@ -22,7 +23,9 @@ __all__ = [
     "SOURCES",
     "DataError",
     "Dataset",
+    "RegressionTask",
     "Source",
+    "Split",
     "Sprites",
     "binarize",
     "celeba",
@@ -34,6 +37,7 @@ __all__ = [
     "sprites",
     "stacked_digits",
     "textures",
+    "uci",
 ]
 
 _LOADERS = {
@@ -60,7 +64,7 @@ def load(name: str) -> Dataset:
     - svhn: cropped house numbers, 32 x 32 in color; 73,257 + 26,032.
     - celeba: faces, 64 x 64 in color, no labels; 162,770 + 19,962, 19,867 to validate: 10 GB. `datasets.celeba` takes fewer.
 
-    dSprites have factors and no split: `datasets.dsprites`.
+    dSprites have factors and no split: `datasets.dsprites`. Tables for regression: `datasets.uci`.
 
     Raises ValueError for an unknown name, DataError where a published file can be neither found nor downloaded.
     """

