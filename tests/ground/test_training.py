@@ -432,6 +432,40 @@ def test_a_run_cut_off_and_resumed_equals_an_uninterrupted_one_to_the_bit(optimi
     assert history.steps == 110 and len(history["loss"]) == 110
 
 
+def rates_of(run_steps, steps):
+    return [run.optimizers[""].param_groups[0]["lr"] for run in run_steps][:steps]
+
+
+def test_a_schedule_sets_each_step_s_rate_by_the_share_that_is_done():
+    rates = rates_of(train(Toy(), DATA, steps=4, optimizer=partial(SGD, lr=0.2), schedule=training.cosine), 4)
+    assert rates == pytest.approx([0.2, 0.2 * (2 + 2**0.5) / 4, 0.1, 0.2 * (2 - 2**0.5) / 4])
+
+
+def test_a_scheduled_run_cut_off_and_resumed_equals_an_uninterrupted_one_and_another_schedule_is_refused(tmp_path):
+    settings = {"steps": 12, "optimizer": partial(Adam, lr=0.01), "schedule": training.cosine}
+    whole, cut = Toy(), Toy()
+    fit(whole, DATA, **settings)
+    for run in train(cut, DATA, checkpoint=tmp_path / "run", **settings):
+        if run.step == 5:
+            break
+    resumed = Toy()
+    with pytest.raises(CheckpointMismatch, match="schedule is"):
+        fit(resumed, DATA, checkpoint=tmp_path / "run", **settings | {"steps": 24})
+    with pytest.raises(CheckpointMismatch, match=r"schedule is .* there and None here"):
+        fit(resumed, DATA, checkpoint=tmp_path / "run", **settings | {"schedule": None})
+    fit(resumed, DATA, checkpoint=tmp_path / "run", **settings)
+    assert same(resumed, whole)
+
+
+def test_stages_triple_in_length_and_end_at_a_tenth():
+    ends = [(3**i - 1) / (3**8 - 1) for i in range(9)]
+    for i, (begin, end) in enumerate(zip(ends, ends[1:], strict=False)):
+        for share in (begin, (begin + end) / 2, end - 1e-6):
+            assert training.stages(share) == pytest.approx(10 ** (-i / 7))
+    with pytest.raises(ValueError, match="at least 2 of them, got 1"):
+        training.stages(0.0, count=1)
+
+
 def test_a_game_cut_off_and_resumed_equals_an_uninterrupted_one(tmp_path, monkeypatch):
     monkeypatch.setattr(training.loop, "CHECKPOINT_SECONDS", 0.0)
     game, whole = Game("x", "y", "y"), Game("x", "y", "y")

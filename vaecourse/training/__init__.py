@@ -22,6 +22,7 @@ from vaecourse.training.data import Data
 from vaecourse.training.loop import CHECKPOINT_SECONDS, adam, default_device, fit, train
 from vaecourse.training.model import ImageModel, Model, OnePlayer, Players, Turn, turns_of
 from vaecourse.training.run import READ_EVERY, CheckpointMismatch, History, Run, TrainingDiverged
+from vaecourse.training.schedules import cosine, stages
 
 __all__ = [
     "CHECKPOINT_SECONDS",
@@ -37,8 +38,10 @@ __all__ = [
     "TrainingDiverged",
     "Turn",
     "adam",
+    "cosine",
     "default_device",
     "fit",
+    "stages",
     "train",
     "turns_of",
 ]

@@ -74,6 +74,7 @@ def train(
     optimizer: Callable[[list[nn.Parameter]], Optimizer] = adam,
     device: torch.device | str | None = None,
     checkpoint: Path | str | None = None,
+    schedule: Callable[[float], float] | None = None,
 ) -> Iterator[Run]:
     """Train in place, yielding the run after each step, so that a plot or a test can ride on it.
 
@@ -81,6 +82,7 @@ def train(
     they move to the device whole. NumPy arrays will do, and floats of any type: they become the model's.
     transform(batch, generator): what to make of a batch before each step, for instance `datasets.binarize`. checkpoint: a
     file, on a disk that all processes see; where it exists the run goes on from it, to the bit.
+    schedule: a factor of the learning rates by the share of the steps that is done, for instance `training.cosine`.
     steps counts from the very beginning, resumed or not; a run already finished is yielded once, as it is.
     The model trains on `device`, by default a GPU where there is one, and comes back to where it was when the run ends.
     Raises TrainingDiverged, CheckpointMismatch, and ValueError or TypeError for data or numbers that cannot be right, among
@@ -107,6 +109,9 @@ def train(
         moves = [(turn, _loss_of(turn)) for turn in turns]
         optimizers = {turn.name: optimizer(turn.parameters) for turn in turns}
         identity |= {f"optimizer {name}".strip(): " ".join(repr(o).split()) for name, o in optimizers.items()}
+        rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
+        falls = f"{[round(schedule(share / 8), 6) for share in range(8)]} over {steps} steps" if schedule else None
+        identity["schedule"] = falls
         generator = randomness.generator(seed, device)
         run = Run(model, optimizers, generator, order=torch.empty(0, dtype=torch.int64, device=device))
         if path and path.exists():
@@ -119,6 +124,10 @@ def train(
             started = time.perf_counter()
             if not model.training:
                 model.train()
+            if schedule:
+                for name, player in optimizers.items():
+                    for group, rate in zip(player.param_groups, rates[name], strict=True):
+                        group["lr"] = rate * schedule(run.step / steps)
             in_first_pass = run.step * batch_size < points
             with gradients(), watched(support) if in_first_pass else nullcontext():
                 batch = run.next_batch(data, batch_size)
