@@ -54,8 +54,10 @@ def _run(notebook: NotebookNode, folder: Path) -> str:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+    running: list[NotebookNode] = []
     client = NotebookClient(
         notebook,
+        on_cell_start=lambda cell, cell_index: running.append(cell),
         kernel_name="python3",
         allow_errors=True,
         timeout=SECONDS_A_CELL,
@@ -66,13 +68,9 @@ def _run(notebook: NotebookNode, folder: Path) -> str:
     try:
         client.execute()
     except DeadKernelError:
-        fatal = next(cell for cell in notebook.cells if _runs(cell) and cell.execution_count is None)
-        return f"Python died in the cell that begins {fatal.source.splitlines()[0]!r}: nothing after it was run."
+        running[-1].execution_count = None  # it has not run to its end
+        return f"Python died in the cell that begins {running[-1].source.splitlines()[0]!r}: nothing after it was run."
     return ""
-
-
-def _runs(cell: NotebookNode) -> bool:
-    return cell.cell_type == "code" and bool(cell.source.strip())
 
 
 def tally(notebook: NotebookNode) -> dict[str, Tally]:
