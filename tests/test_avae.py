@@ -14,7 +14,7 @@ from torch.optim import SGD
 
 from helpers import generator, needs_cuda
 from vaecourse import avae, training
-from vaecourse.avae import AVAE, GAN, VAEGAN, BiGAN, Convolutions, Critic, Layers, PairCritic
+from vaecourse.avae import AVAE, GAN, VAEGAN, BiGAN, Convolutions, Critic, Layers, PairCritic, Upsampling
 from vaecourse.distributions import Categorical
 from vaecourse.networks import GaussianNetwork, initial_weights, mlp
 from vaecourse.vae import VAE
@@ -518,9 +518,69 @@ MODELS = {
     "avae with a penalty": partial(avae.image_avae, NETWORKS, 3, 2, features=8, penalty=0.5),
     "vae_gan of layers": partial(avae.image_vae_gan, Layers((8, 8), (12, 10)), 3, features=8),
     "bigan of layers": partial(avae.image_bigan, Layers((8, 8), (12, 10)), 3, features=8, penalty=0.5),
+    "avae, pixels repeated": partial(
+        avae.image_avae, Upsampling((1, 8, 8), width=4), 3, 2, features=8, penalty=0.5, fake_penalty=0.5, deviation=True
+    ),
     "avae of layers": partial(avae.image_avae, Layers((8, 8), (12, 10)), 3, 2, features=8),
 }
 SQUARES = torch.rand(20, 64, generator=generator(3))
+
+
+def test_the_slope_at_generated_images_is_weighed_on_its_own():
+    critic = Critic(mlp(3, 5, activation=nn.Tanh), nn.Linear(5, 1), penalty=0.4, fake_penalty=0.6).double()
+    real, fake = (torch.randn(n, 3, generator=generator(n)).double() for n in (4, 6))
+
+    def slope(x):
+        x = x.clone().requires_grad_()
+        return avae.squared_slope(critic(x), x).mean().item()
+
+    found = critic.loss((real, fake))
+    plain = avae.critic_loss(critic(real), critic(fake)).item()
+    assert found["loss"].item() == pytest.approx(plain + 0.2 * slope(real) + 0.3 * slope(fake))
+    assert (found["slope"].item(), found["fake_slope"].item()) == pytest.approx((slope(real), slope(fake)))
+
+
+def test_a_critic_that_sees_the_deviation_judges_each_kind_by_its_own_batch():
+    critic = Critic(nn.Identity(), nn.Linear(3, 1), deviation=True).double()
+    with torch.no_grad():
+        critic.head.weight.copy_(torch.tensor([[0.0, 0.0, 1.0]]))
+        critic.head.bias.zero_()
+    real = torch.tensor([[0.0, 1.0], [2.0, 5.0]]).double()  # deviations 1 and 2
+    fake = torch.full((3, 2), 7.0).double()
+    on_real, on_fake = critic.both(real, fake)
+    assert on_real.tolist() == pytest.approx([1.5, 1.5], abs=1e-6) and on_fake.tolist() == pytest.approx([1e-4] * 3)
+
+
+@pytest.mark.parametrize("build", [partial(avae.image_gan, NETWORKS, 3), partial(avae.image_avae, NETWORKS, 3, 2)])
+def test_images_are_made_after_training_by_the_average_of_what_the_generator_was(build):
+    model = build(features=8, decay=0.5)
+    before = [p.detach().clone() for p in model.G.parameters()]
+    x = torch.rand(20, 64, generator=generator(0))
+    training.fit(model, x, steps=1, batch_size=10, progress=False, device="cpu")
+    for first, mean, last in zip(before, model.average.network.parameters(), model.G.parameters(), strict=True):
+        assert torch.allclose(mean, (first + last) / 2, atol=1e-6)
+    z = torch.randn(4, 3, generator=generator(1))
+    by_average = model.generate(z, generator(2))
+    model.train()
+    assert not torch.equal(by_average, model.generate(z, generator(2)))
+    model.average.network.load_state_dict(model.G.state_dict())
+    model.eval()
+    assert torch.equal(model.generate(z, generator(2)), model.train().generate(z, generator(2)))
+
+
+def test_codes_have_a_weight_of_their_own_in_the_generator_s_loss():
+    x = torch.rand(6, 64, generator=generator(0))
+    losses = {
+        w: avae.image_avae(NETWORKS, 3, 2, features=8, weight=2.0, code_weight=w).EDG_loss(x, generator(1)) for w in (0.0, 0.5)
+    }
+    apart = losses[0.5]["loss"] - losses[0.0]["loss"]
+    assert apart.item() == pytest.approx(2.0 * 0.5 * losses[0.0]["code"].item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0])
+def test_a_decay_outside_its_range_is_refused(decay):
+    with pytest.raises(ValueError, match=r"the decay of an average must be in \[0, 1\), got"):
+        avae.image_gan(NETWORKS, 3, decay=decay)
 
 
 def graph_reaches(loss: Tensor) -> set[int]:
@@ -593,9 +653,9 @@ def test_widths_and_weights_below_zero_and_codes_of_another_width_are_errors(no_
         with pytest.raises(ValueError, match=r"images must be rows, \(batch, 64\); got \(5, 63\)"):
             MODELS[name]().reconstruct(torch.zeros(5, 63))
     for wrong in ({"noise": -1}, {"noise": 2, "weight": -0.5}):
-        with pytest.raises(ValueError, match="must not be negative; got"):
+        with pytest.raises(ValueError, match=r"must not be negative; got"):
             AVAE(model.vae, model.G, model.C, **wrong)
-    with pytest.raises(ValueError, match="penalty on the critic's slope must not be negative, got -1"):
+    with pytest.raises(ValueError, match="penalties on the critic's slope must not be negative, got -1 and 0.0"):
         Critic(nn.Linear(3, 4), nn.Linear(4, 1), penalty=-1)
 
 

@@ -32,7 +32,6 @@ from vaecourse.vaebm import (
     VAEBM,
     Chains,
     EnergyNetwork,
-    FourierFeatures,
     GeneratorStep,
     count_calls,
     energy_mlp,
@@ -664,13 +663,6 @@ def test_a_trained_score_network_finds_two_clusters():
 
 
 # Features, seeds, precision, devices
-
-
-def test_fourier_features_are_sines_and_cosines_of_drawn_frequencies():
-    net, x = FourierFeatures(2, 3, scale=0.5, seed=4).double(), double([0.3, -0.7])
-    B = np.pi * torch.randn(2, 3, generator=generator(4)).double().numpy()
-    expected = np.concatenate([x.numpy(), np.sin(x.numpy() @ B), np.cos(x.numpy() @ B)], axis=1)
-    assert np.allclose(net(x), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """The few networks the chapters share. A probabilistic network returns a distribution, not a tensor of numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
-from math import prod
+from math import pi, prod
 from typing import Any
 
 import torch
@@ -12,6 +13,10 @@ from torch import Tensor, nn
 
 from vaecourse.distributions import Bernoulli, Normal
 from vaecourse.inputs import tensor, whole
+from vaecourse.randomness import own_generator
+
+leaky = partial(nn.LeakyReLU, 0.2)
+"""The activation of most generators and critics."""
 
 
 @contextmanager
@@ -34,7 +39,7 @@ def by_rows(network: nn.Module, x: Float[Tensor, "*batch width"]) -> Any:
     return out.reshape(*batch, *out.shape[1:]) if isinstance(out, Tensor) else out.with_batch(batch)
 
 
-def mlp(*widths: int, activation: type[nn.Module] = nn.Tanh) -> nn.Sequential:
+def mlp(*widths: int, activation: Callable[[], nn.Module] = nn.Tanh) -> nn.Sequential:
     """Fully connected layers of the given widths, first the input's, last the output's, with an activation between.
 
     Raises ValueError for fewer than two widths.
@@ -45,6 +50,24 @@ def mlp(*widths: int, activation: type[nn.Module] = nn.Tanh) -> nn.Sequential:
     for fan_in, fan_out in pairwise(widths):
         layers += [nn.Linear(fan_in, fan_out), activation()]
     return nn.Sequential(*layers[:-1])
+
+
+class FourierFeatures(nn.Module):
+    """x and the sines and cosines of random projections of it: (..., inputs) -> (..., inputs + 2 * features).
+
+    Networks of x alone are slow to learn what changes quickly with x; the frequencies, drawn once from N(0, (2 pi scale)^2),
+    let them (Tancik et al., 2020). `scale` is in waves per unit of x. `seed` touches no other randomness.
+    """
+
+    def __init__(self, inputs: int, features: int, scale: float, *, seed: int = 0):
+        super().__init__()
+        drawn = torch.randn(inputs, features, generator=own_generator(seed))
+        self.register_buffer("frequencies", 2 * pi * scale * drawn)
+
+    def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        """The features of each row."""
+        phase = x @ self.frequencies
+        return torch.cat([x, phase.sin(), phase.cos()], dim=-1)
 
 
 class GaussianNetwork(nn.Module):
@@ -112,7 +135,7 @@ class OnImages(nn.Module):
 
 
 def conv_encoder(
-    shape: tuple[int, int, int], outputs: int, width: int = 32, halvings: int = 2, activation: type[nn.Module] = nn.SiLU
+    shape: tuple[int, int, int], outputs: int, width: int = 32, halvings: int = 2, activation: Callable[[], nn.Module] = nn.SiLU
 ) -> OnImages:
     """Rows of pixels of images (channels, height, width) -> rows of `outputs` numbers.
 
@@ -127,7 +150,7 @@ def conv_encoder(
 
 
 def conv_decoder(
-    inputs: int, shape: tuple[int, int, int], width: int = 32, halvings: int = 2, activation: type[nn.Module] = nn.SiLU
+    inputs: int, shape: tuple[int, int, int], width: int = 32, halvings: int = 2, activation: Callable[[], nn.Module] = nn.SiLU
 ) -> nn.Sequential:
     """Rows of `inputs` numbers -> rows of pixels of images (channels, height, width): `conv_encoder` turned round."""
     channels, height, breadth = _halved(shape, width, halvings)
@@ -144,3 +167,33 @@ def _halved(shape: tuple[int, int, int], width: int, halvings: int) -> tuple[lis
     if halvings < 1 or height % 2**halvings or breadth % 2**halvings:
         raise ValueError(f"{halvings} halvings need sides that are multiples of {2**halvings}; images are {height} x {breadth}")
     return [width * 2**level for level in range(halvings)], height >> halvings, breadth >> halvings
+
+
+def upsampling_decoder(
+    inputs: int, shape: tuple[int, int, int], width: int = 16, doublings: int = 2, activation: Callable[[], nn.Module] = leaky
+) -> nn.Sequential:
+    """Rows of `inputs` numbers -> rows of pixels of images (channels, height, width), sides doubled by repeating pixels.
+
+    A linear layer makes a small image; each doubling is followed by a 3 x 3 convolution that halves the channels, `width` of
+    them at the end; one more makes the image. No pixel gets more terms than its neighbor, as with transposed convolutions,
+    which leave a grid (Odena, Dumoulin and Olah, 2016). Raises ValueError where a side is not a multiple of 2^doublings.
+    """
+    _, height, breadth = _halved(shape, width, doublings)
+    channels = [width * 2**level for level in range(doublings, -1, -1)]
+    first, layers = (channels[0], height, breadth), []
+    for fan_in, fan_out in pairwise(channels):
+        layers += [nn.Upsample(scale_factor=2), nn.Conv2d(fan_in, fan_out, 3, padding=1), activation()]
+    layers.append(nn.Conv2d(channels[-1], shape[0], 3, padding=1))
+    return nn.Sequential(nn.Linear(inputs, prod(first)), activation(), OnImages(first, nn.Sequential(*layers)))
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """average <- decay average + (1 - decay) weights (eq-vaebm-average).
+
+    Buffers, as batch statistics, which are averages already, are those of the network.
+    """
+    for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(weight, 1 - decay)
+    for mean, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        mean.copy_(buffer)

@@ -1,7 +1,8 @@
 """Networks that return distributions."""
 
-from math import log
+from math import log, prod
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -11,6 +12,7 @@ from helpers import generator
 from vaecourse.distributions import Bernoulli, Normal
 from vaecourse.networks import (
     BernoulliNetwork,
+    FourierFeatures,
     GaussianNetwork,
     OnImages,
     by_rows,
@@ -18,6 +20,8 @@ from vaecourse.networks import (
     conv_encoder,
     initial_weights,
     mlp,
+    move_average,
+    upsampling_decoder,
 )
 
 
@@ -134,3 +138,44 @@ def test_a_network_is_given_rows_whatever_the_axes_of_the_batch():
         assert torch.equal(by_rows(Rows(), x), x[..., :1]) and len(seen[-1]) == 2
         p = by_rows(GaussianNetwork(nn.Linear(4, 2), 0.5), x)
         assert p.mu.shape == p.log_sigma.shape == (*batch, 2)
+
+
+def test_fourier_features_are_sines_and_cosines_of_drawn_frequencies():
+    net, x = FourierFeatures(2, 3, scale=0.5, seed=4).double(), torch.tensor([0.3, -0.7], dtype=torch.float64)
+    B = np.pi * torch.randn(2, 3, generator=torch.Generator().manual_seed(4)).double().numpy()
+    expected = np.concatenate([x.numpy(), np.sin(x.numpy() @ B), np.cos(x.numpy() @ B)])
+    assert np.allclose(net(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape, doublings", [((1, 16, 16), 2), ((3, 8, 12), 1), ((1, 28, 28), 2)])
+def test_an_upsampling_decoder_gives_rows_of_the_image_s_pixels_and_halves_its_channels(shape, doublings):
+    net = upsampling_decoder(5, shape, width=4, doublings=doublings)
+    assert net(torch.randn(7, 5)).shape == (7, prod(shape))
+    convolutions = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    assert [(c.in_channels, c.out_channels) for c in convolutions] == [
+        *((4 * 2**level, 2 * 2**level) for level in range(doublings, 0, -1)),
+        (4, shape[0]),
+    ]
+
+
+def test_an_upsampling_decoder_repeats_pixels_before_it_filters_them():
+    net = upsampling_decoder(2, (1, 4, 4), width=1, doublings=1, activation=nn.Identity)
+    linear, (_, first, _, second) = net[0], net[2].net
+    with torch.no_grad():
+        for layer in (first, second):  # the middle tap of the first channel alone
+            layer.bias.zero_()
+            layer.weight.zero_()[0, 0, 1, 1] = 1.0
+        small = linear(torch.tensor([[1.0, 2.0]])).reshape(2, 2, 2)[0]
+        drawn = net(torch.tensor([[1.0, 2.0]])).reshape(4, 4)
+    assert torch.equal(drawn, small.repeat_interleave(2, 0).repeat_interleave(2, 1))
+    with pytest.raises(ValueError, match="multiples of 4"):
+        upsampling_decoder(2, (1, 6, 8), doublings=2)
+
+
+def test_an_average_moves_by_its_decay_and_takes_buffers_as_they_are():
+    average, network = (nn.BatchNorm1d(2) for _ in range(2))
+    with torch.no_grad():
+        network.weight.fill_(3.0)
+        network.running_mean.fill_(5.0)
+    move_average(average, network, 0.75)
+    assert average.weight.tolist() == [1.5, 1.5] and average.running_mean.tolist() == [5.0, 5.0]

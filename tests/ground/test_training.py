@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -457,9 +458,29 @@ def test_a_scheduled_run_cut_off_and_resumed_equals_an_uninterrupted_one_and_ano
     assert same(resumed, whole)
 
 
+class Duel(nn.Module):
+    """Two players, each with one number that it moves up."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def turns(self):
+        return [Turn(name, lambda x, g, p=p: {"loss": -p}, [p]) for name, p in (("A", self.a), ("B", self.b))]
+
+
+def test_each_player_may_have_an_optimizer_of_its_own():
+    model = Duel()
+    fit(model, DATA, steps=3, optimizer={"A": partial(SGD, lr=0.1), "B": partial(SGD, lr=1.0)})
+    assert (model.a.item(), model.b.item()) == pytest.approx((0.3, 3.0))
+    for names in (["A"], ["A", "B", "C"], [""]):
+        with pytest.raises(ValueError, match=r"one for each player, and no other: got .* for \['A', 'B'\]"):
+            fit(model, DATA, steps=1, optimizer=dict.fromkeys(names, partial(SGD, lr=0.1)))
+
+
 def test_stages_triple_in_length_and_end_at_a_tenth():
     ends = [(3**i - 1) / (3**8 - 1) for i in range(9)]
-    for i, (begin, end) in enumerate(zip(ends, ends[1:], strict=False)):
+    for i, (begin, end) in enumerate(pairwise(ends)):
         for share in (begin, (begin + end) / 2, end - 1e-6):
             assert training.stages(share) == pytest.approx(10 ** (-i / 7))
     with pytest.raises(ValueError, match="at least 2 of them, got 1"):

@@ -19,7 +19,16 @@ from vaecourse.avae.critic import (
     squared_slope,
 )
 from vaecourse.avae.gan import GAN
-from vaecourse.avae.images import Convolutions, Layers, image_avae, image_bigan, image_gan, image_vae, image_vae_gan
+from vaecourse.avae.images import (
+    Convolutions,
+    Layers,
+    Upsampling,
+    image_avae,
+    image_bigan,
+    image_gan,
+    image_vae,
+    image_vae_gan,
+)
 from vaecourse.avae.spectrum import high_frequency_energy
 from vaecourse.avae.vae_gan import VAEGAN
 
@@ -32,6 +41,7 @@ __all__ = [
     "Critic",
     "Layers",
     "PairCritic",
+    "Upsampling",
     "critic_loss",
     "high_frequency_energy",
     "image_avae",

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from vaecourse.avae.average import Average
 from vaecourse.avae.critic import Critic, log_ratio
 from vaecourse.distributions import Bernoulli, Normal
 from vaecourse.inputs import onto
@@ -32,15 +33,30 @@ class AVAE(nn.Module):
     D from L_vae, G from L_G, and E from L_vae and from the cost of codes in L_G, which asks it to find again the code of a
     generated image. E_p(z) log q(z), which is constant for G alone, is not in the loss: nobody can compute it, and it would
     reward E for an aggregate that misses the prior (eq-avae-constant).
+
+    `code_weight` is that of the cost of codes within L_G: the less it is, the truer the pictures, and the less a code is kept.
+    `decay` is that of the average of G's weights, with which images are made after training; at 0 there is none.
     """
 
-    def __init__(self, vae: VAE, G: nn.Module, C: Critic, noise: int, *, weight: float = 1.0):
+    def __init__(
+        self,
+        vae: VAE,
+        G: nn.Module,
+        C: Critic,
+        noise: int,
+        *,
+        weight: float = 1.0,
+        code_weight: float = 1.0,
+        decay: float = 0.0,
+    ):
         super().__init__()
-        if noise < 0 or weight < 0:
-            raise ValueError(f"noise, the width of z_a, and the weight of L_G must not be negative; got {noise} and {weight}")
+        if noise < 0 or weight < 0 or code_weight < 0:
+            given = f"got {noise}, {weight} and {code_weight}"
+            raise ValueError(f"noise, the width of z_a, and the weights of L_G and of its codes must not be negative; {given}")
         self.vae, self.G, self.C = vae, G, C
         self.pixels, self.latents = vae.pixels, vae.latents
-        self.noise, self.weight = noise, weight
+        self.noise, self.weight, self.code_weight = noise, weight, code_weight
+        self.average = Average(G, decay)
 
     @property
     def device(self) -> torch.device:
@@ -72,7 +88,8 @@ class AVAE(nn.Module):
             raise ValueError(f"codes must be rows, (batch, {self.latents}); got {tuple(z.shape)}")
         z = onto(self, z)
         z_a = normal((len(z), self.noise), z, generator)
-        return self.G(torch.cat([z, z_a], -1))
+        G = self.G if self.training else self.average.of(self.G)
+        return G(torch.cat([z, z_a], -1))
 
     def code_cost(self, x_G: Float[Tensor, "batch pixels"], z: Float[Tensor, "batch latents"]) -> Float[Tensor, " batch"]:
         """-log q(z | x_G) in nats: the sum over latents of (z - mu)^2 / (2 sigma^2) + log sigma + log(2 pi) / 2.
@@ -85,16 +102,20 @@ class AVAE(nn.Module):
     def EDG_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """L_vae + weight * L_G, without L_G's entropy, and its parts, in nats.
 
-        L_vae = E[-log p(x | z)] + E[KL(q(z | x) || p(z))], L_G = E[-log q(z | x_G)] + E[-logit C(x_G)]. Raises ValueError where
-        x is not (batch, pixels). Equation eq-avae-total.
+        L_vae = E[-log p(x | z)] + E[KL(q(z | x) || p(z))], L_G = code_weight E[-log q(z | x_G)] + E[-logit C(x_G)]. Raises
+        ValueError where x is not (batch, pixels). Equation eq-avae-total.
         """
         elbo = self.vae.elbo(x, generator=generator)
         z = self.prior(len(x)).sample(generator)
         x_G = self.generate(z, generator)
         distortion, rate = elbo.distortion.mean(), elbo.rate.mean()
         code, ratio = self.code_cost(x_G, z).mean(), log_ratio(self.C(x_G)).mean()
-        loss = distortion + rate + self.weight * (code + ratio)
+        loss = distortion + rate + self.weight * (self.code_weight * code + ratio)
         return {"loss": loss, "distortion": distortion, "rate": rate, "code": code, "log_ratio": ratio}
+
+    def after_step(self, generator: Generator) -> None:
+        """Move G's average."""
+        self.average.follow(self.G)
 
     def C_loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """E[-log C(x)] + E[-log(1 - C(x_G))], with as many images of G as real ones (eq-avae-critic-loss); nats.

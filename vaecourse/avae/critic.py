@@ -62,54 +62,74 @@ class Critic(nn.Module):
     """The logit of "real", one per image: `head` of the features that `body` finds.
 
     body: (batch, pixels) -> (batch, features); head: (batch, features) -> (batch, 1). `penalty` is the weight of the squared
-    slope in the loss: it keeps the critic from growing steeper than a generator can follow, at the price that the best
-    critic, and with it the log-ratio, is a smoothed one.
+    slope at real images in the loss, `fake_penalty` that at generated ones: they keep the critic from growing steeper than a
+    generator can follow, at the price that the best critic, and with it the log-ratio, is a smoothed one. With `deviation` the
+    head has one input more, the features' mean standard deviation over the batch, real or generated, by which a critic sees
+    that images of a batch are all alike (Karras et al., 2018).
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module, *, penalty: float = 0.0):
+    def __init__(
+        self, body: nn.Module, head: nn.Module, *, penalty: float = 0.0, fake_penalty: float = 0.0, deviation: bool = False
+    ):
         super().__init__()
-        if penalty < 0:
-            raise ValueError(f"the penalty on the critic's slope must not be negative, got {penalty}")
-        self.body, self.head, self.penalty = body, head, penalty
+        if penalty < 0 or fake_penalty < 0:
+            raise ValueError(f"penalties on the critic's slope must not be negative, got {penalty} and {fake_penalty}")
+        self.body, self.head, self.penalty, self.fake_penalty, self.deviation = body, head, penalty, fake_penalty, deviation
+
+    def features(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch features"]:
+        """What the head is given of each image alone."""
+        return self.body(x)
 
     def forward(self, x: Float[Tensor, "batch pixels"]) -> Logits:
         """logit C(x)."""
-        return self.judge(self.body(x))
+        return self.judge(self.features(x))
 
     def judge(self, features: Float[Tensor, "batch features"]) -> Logits:
-        """The logit, from features already at hand."""
+        """The logit, from features already at hand, those of one batch."""
+        if self.deviation:
+            spread = (features.var(0, correction=0) + 1e-8).sqrt().mean()
+            features = torch.cat([features, spread.expand(len(features), 1)], -1)
         return self.head(features).squeeze(-1)
 
     def both(
         self, real: Float[Tensor, "batch pixels"], fake: Float[Tensor, "others pixels"]
     ) -> tuple[Logits, Float[Tensor, " others"]]:
-        """The logits of real and generated images, in one pass.
+        """The logits of real and generated images, whose features are found in one pass.
 
         Raises ValueError where the two kinds have not the same number of pixels.
         """
         if real.shape[1:] != fake.shape[1:]:
             pixels = f"real ones have {tuple(real.shape)}, generated ones {tuple(fake.shape)}"
             raise ValueError(f"images are rows of as many pixels, (batch, pixels), real or generated; {pixels}")
-        return self(torch.cat([real, fake])).split([len(real), len(fake)])
+        on_real, on_fake = self.features(torch.cat([real, fake])).split([len(real), len(fake)])
+        return self.judge(on_real), self.judge(on_fake)
 
     def loss(
         self,
         batch: tuple[Float[Tensor, "batch pixels"], Float[Tensor, "others pixels"]],
         generator: Generator | None = None,
     ) -> dict[str, Tensor]:
-        """E[-log C(x)] + E[-log(1 - C(x_G))] + penalty / 2 * E[|grad_x logit(x)|^2] for (real, generated) images; nats.
+        """E[-log C(x)] + E[-log(1 - C(x_G))] and the penalties, for (real, generated) images; nats.
 
-        So a critic may be trained alone, too. Raises ValueError where there are none of a kind, or they differ in pixels.
+        These are penalty / 2 * E[|grad_x logit(x)|^2] over real images, and the same over generated ones. So a critic may be
+        trained alone, too. Raises ValueError where there are none of a kind, or they differ in pixels.
         Equations eq-avae-critic-loss, eq-avae-slope-penalty.
         """
         real, fake = batch
-        if not self.penalty:
+        if not (self.penalty or self.fake_penalty):
             return {"loss": critic_loss(*self.both(real, fake))}
         with gradients():
-            real = real.detach().requires_grad_()
+            found, loss = {}, 0.0
+            real, fake = real.detach().requires_grad_(self.penalty > 0), fake.detach().requires_grad_(self.fake_penalty > 0)
             on_real, on_fake = self.both(real, fake)
-            slope = squared_slope(on_real, real).mean()
-        return {"loss": critic_loss(on_real, on_fake) + 0.5 * self.penalty * slope, "slope": slope}
+            for name, weight, logits, x in (
+                ("slope", self.penalty, on_real, real),
+                ("fake_slope", self.fake_penalty, on_fake, fake),
+            ):
+                if weight:
+                    found[name] = squared_slope(logits, x).mean()
+                    loss = loss + 0.5 * weight * found[name]
+        return {"loss": critic_loss(on_real, on_fake) + loss, **found}
 
 
 def squared_slope(logits: Logits, x: Float[Tensor, "batch pixels"]) -> Logits:
@@ -128,11 +148,11 @@ class PairCritic(Critic):
     body: (batch, pixels) -> (batch, features); head: (batch, features + latents) -> (batch, 1).
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module, pixels: int, *, penalty: float = 0.0):
-        super().__init__(body, head, penalty=penalty)
+    def __init__(self, body: nn.Module, head: nn.Module, pixels: int, **settings: float | bool):
+        super().__init__(body, head, **settings)
         self.pixels = pixels
 
-    def forward(self, x: Float[Tensor, "batch pixels_and_latents"]) -> Logits:
-        """logit C(x, z)."""
+    def features(self, x: Float[Tensor, "batch pixels_and_latents"]) -> Float[Tensor, "batch features_and_latents"]:
+        """The image's features, and its code."""
         images, codes = x.tensor_split([self.pixels], -1)
-        return self.judge(torch.cat([self.body(images), codes], -1))
+        return torch.cat([self.body(images), codes], -1)

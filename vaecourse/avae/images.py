@@ -11,7 +11,7 @@ from vaecourse.avae.bigan import BiGAN
 from vaecourse.avae.critic import Critic, PairCritic, non_saturating
 from vaecourse.avae.gan import GAN
 from vaecourse.avae.vae_gan import VAEGAN
-from vaecourse.networks import GaussianNetwork, conv_decoder, conv_encoder, initial_weights, mlp
+from vaecourse.networks import GaussianNetwork, conv_decoder, conv_encoder, initial_weights, leaky, mlp, upsampling_decoder
 from vaecourse.vae import VAE
 
 
@@ -48,15 +48,36 @@ class Convolutions:
         return nn.Sequential(conv_decoder(inputs, self.shape, self.width, self.halvings), nn.Sigmoid())
 
 
-Networks = Layers | Convolutions
+@dataclass(frozen=True)
+class Upsampling:
+    """Convolutions inward, and outward `upsampling_decoder`, which repeats pixels; `shape` as for `Convolutions`.
+
+    Activations are leaky. Half as wide outward as inward, where the widest level is `4 * width`.
+    """
+
+    shape: tuple[int, int, int]
+    width: int = 32
+    doublings: int = 2
+
+    def inward(self, outputs: int) -> nn.Module:
+        """(batch, pixels) -> (batch, outputs)."""
+        return conv_encoder(self.shape, outputs, self.width, self.doublings, activation=leaky)
+
+    def outward(self, inputs: int) -> nn.Module:
+        """(batch, inputs) -> (batch, pixels), in [0, 1]."""
+        return nn.Sequential(upsampling_decoder(inputs, self.shape, self.width // 2, self.doublings), nn.Sigmoid())
+
+
+Networks = Layers | Convolutions | Upsampling
 
 
 def _encoder(networks: Networks, latents: int) -> GaussianNetwork:
     return GaussianNetwork(networks.inward(2 * latents))
 
 
-def _critic(networks: Networks, features: int, penalty: float) -> Critic:
-    return Critic(networks.inward(features), nn.Sequential(nn.SiLU(), nn.Linear(features, 1)), penalty=penalty)
+def _critic(networks: Networks, features: int, penalty: float, fake_penalty: float = 0.0, deviation: bool = False) -> Critic:
+    head = nn.Sequential(nn.SiLU(), nn.Linear(features + deviation, 1))
+    return Critic(networks.inward(features), head, penalty=penalty, fake_penalty=fake_penalty, deviation=deviation)
 
 
 def _vae(networks: Networks, latents: int, log_sigma: float) -> VAE:
@@ -79,13 +100,19 @@ def image_gan(
     *,
     features: int = 128,
     penalty: float = 0.0,
+    fake_penalty: float = 0.0,
+    deviation: bool = False,
     objective: Callable[[Tensor], Tensor] = non_saturating,
+    decay: float = 0.0,
     seed: int = 0,
 ) -> GAN:
-    """A GAN; `features` is the width of the critic's last layer but one, `penalty` that of its slope, here and below."""
+    """A GAN; `features` is the width of the critic's last layer but one, `penalty` that of its slope, here and below.
+
+    `fake_penalty` and `deviation` are the critic's, `decay` that of G's average.
+    """
     with initial_weights(seed):
-        G, C = networks.outward(latents), _critic(networks, features, penalty)
-        return GAN(G, C, prod(networks.shape), latents, objective=objective)
+        G, C = networks.outward(latents), _critic(networks, features, penalty, fake_penalty, deviation)
+        return GAN(G, C, prod(networks.shape), latents, objective=objective, decay=decay)
 
 
 def image_vae_gan(
@@ -113,12 +140,16 @@ def image_avae(
     *,
     features: int = 128,
     penalty: float = 0.0,
+    fake_penalty: float = 0.0,
+    deviation: bool = False,
     log_sigma: float = -2.0,
     weight: float = 1.0,
+    code_weight: float = 1.0,
+    decay: float = 0.0,
     seed: int = 0,
 ) -> AVAE:
     """An AVAE: the VAE of `image_vae`, a generator G with `noise` inputs more than the decoder, and a critic."""
     with initial_weights(seed):
         vae = _vae(networks, latents, log_sigma)
-        G, C = networks.outward(latents + noise), _critic(networks, features, penalty)
-        return AVAE(vae, G, C, noise, weight=weight)
+        G, C = networks.outward(latents + noise), _critic(networks, features, penalty, fake_penalty, deviation)
+        return AVAE(vae, G, C, noise, weight=weight, code_weight=code_weight, decay=decay)

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,8 @@ CHECKPOINT_SECONDS = 30.0
 
 # The book's optimizer, unless a page says otherwise; fused: one pass over the parameters, a tenth of a small step's time less.
 adam = partial(Adam, lr=1e-3, fused=True)
+
+Maker = Callable[[list[nn.Parameter]], Optimizer]
 
 
 def default_device() -> torch.device:
@@ -71,7 +73,7 @@ def train(
     batch_size: int = 100,
     seed: int = 0,
     transform: Callable[[Data, Generator], Data] | None = None,
-    optimizer: Callable[[list[nn.Parameter]], Optimizer] = adam,
+    optimizer: Maker | Mapping[str, Maker] = adam,
     device: torch.device | str | None = None,
     checkpoint: Path | str | None = None,
     schedule: Callable[[float], float] | None = None,
@@ -82,6 +84,7 @@ def train(
     they move to the device whole. NumPy arrays will do, and floats of any type: they become the model's.
     transform(batch, generator): what to make of a batch before each step, for instance `datasets.binarize`. checkpoint: a
     file, on a disk that all processes see; where it exists the run goes on from it, to the bit.
+    optimizer: what makes one for a list of parameters; for a model of several players one for all, or one for each by name.
     schedule: a factor of the learning rates by the share of the steps that is done, for instance `training.cosine`.
     steps counts from the very beginning, resumed or not; a run already finished is yielded once, as it is.
     The model trains on `device`, by default a GPU where there is one, and comes back to where it was when the run ends.
@@ -107,7 +110,7 @@ def train(
         processes.agree(model)
         turns, after_step = turns_of(model), getattr(model, "after_step", None)
         moves = [(turn, _loss_of(turn)) for turn in turns]
-        optimizers = {turn.name: optimizer(turn.parameters) for turn in turns}
+        optimizers = {turn.name: make(turn.parameters) for turn, make in zip(turns, _makers(optimizer, turns), strict=True)}
         identity |= {f"optimizer {name}".strip(): " ".join(repr(o).split()) for name, o in optimizers.items()}
         rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
         falls = f"{[round(schedule(share / 8), 6) for share in range(8)]} over {steps} steps" if schedule else None
@@ -161,6 +164,16 @@ def train(
         raise
     finally:
         model.to(home)
+
+
+def _makers(optimizer: Maker | Mapping[str, Maker], turns: list[Turn]) -> list[Maker]:
+    """What makes each turn's optimizer. Raises ValueError where players and optimizers have not the same names."""
+    if not isinstance(optimizer, Mapping):
+        return [optimizer] * len(turns)
+    if optimizer.keys() != {turn.name for turn in turns}:
+        names = f"{sorted(optimizer)} for {sorted({turn.name for turn in turns})}"
+        raise ValueError(f"optimizers by name need one for each player, and no other: got {names}")
+    return [optimizer[turn.name] for turn in turns]
 
 
 @contextmanager

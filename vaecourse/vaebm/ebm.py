@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from vaecourse import samplers
 from vaecourse.importance import log_mean
 from vaecourse.inputs import onto
+from vaecourse.networks import move_average
 from vaecourse.randomness import normal
 from vaecourse.vaebm.chains import Chains
 from vaecourse.vaebm.energy import EnergyNetwork
@@ -120,16 +121,9 @@ class EBM(nn.Module):
         energy = self.energy if self.training else self.average
         return log_mean(-energy(self.transform(self.noise(draws, generator))))
 
-    @torch.no_grad()
     def after_step(self, generator: Generator) -> None:
-        """Move the average of E's weights towards them: average <- decay average + (1 - decay) weights (eq-vaebm-average).
-
-        Its buffers, as batch statistics, which are averages already, are those of E.
-        """
-        for average, weight in zip(self.average.parameters(), self.energy.parameters(), strict=True):
-            average.lerp_(weight, 1 - self.decay)
-        for average, buffer in zip(self.average.buffers(), self.energy.buffers(), strict=True):
-            average.copy_(buffer)
+        """Move the average of E's weights towards them (eq-vaebm-average)."""
+        move_average(self.average, self.energy, self.decay)
 
     def noise(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n dim"]:
         """eps ~ N(0, I): where short chains start."""

@@ -1,32 +1,12 @@
 """The energy E(x): a network with one output, whose layers' spectral norms are watched and kept small."""
 
-from math import pi
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vaecourse.networks import initial_weights, mlp
+from vaecourse.networks import FourierFeatures, initial_weights, mlp
 from vaecourse.randomness import own_generator
-
-
-class FourierFeatures(nn.Module):
-    """x and the sines and cosines of random projections of it: (..., inputs) -> (..., inputs + 2 * features).
-
-    Networks of x alone are slow to learn what changes quickly with x; the frequencies, drawn once from N(0, (2 pi scale)^2),
-    let them (Tancik et al., 2020). `scale` is in waves per unit of x. `seed` touches no other randomness.
-    """
-
-    def __init__(self, inputs: int, features: int, scale: float, *, seed: int = 0):
-        super().__init__()
-        drawn = torch.randn(inputs, features, generator=own_generator(seed))
-        self.register_buffer("frequencies", 2 * pi * scale * drawn)
-
-    def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        """The features of each row."""
-        phase = x @ self.frequencies
-        return torch.cat([x, phase.sin(), phase.cos()], dim=-1)
 
 
 class EnergyNetwork(nn.Module):

@@ -5,9 +5,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vaecourse import samplers
-from vaecourse.networks import initial_weights, mlp
+from vaecourse.networks import FourierFeatures, initial_weights, mlp
 from vaecourse.randomness import indices, normal
-from vaecourse.vaebm.energy import FourierFeatures
 
 
 def geometric_levels(largest: float, smallest: float, n: int) -> Float[Tensor, " n"]:
