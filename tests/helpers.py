@@ -6,9 +6,11 @@ Whatever is drawn in a test is held to one rule: with other seeds a right answer
 import importlib.util
 import os
 import sys
+from importlib.resources import files
 from math import sqrt
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +32,17 @@ def generator(seed: int = 0) -> torch.Generator:
 def double(*values) -> Tensor:
     """The numbers as a float64 tensor."""
     return torch.tensor(values, dtype=torch.float64)
+
+
+def accessibility_faults(page: Any, selector: str) -> list[tuple[str, str, list[str]]]:
+    """What axe-core finds wrong with an element of a page in a browser: the theme, the rule, and where it is broken."""
+    page.add_script_tag(content=files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8"))
+    found = []
+    for theme in ("light", "dark"):
+        page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+        violations = page.evaluate("async at => (await axe.run(document.querySelector(at))).violations", selector)
+        found += [(theme, fault["id"], [node["html"][:120] for node in fault["nodes"]]) for fault in violations]
+    return found
 
 
 def assert_mean_is(draws: Tensor | np.ndarray, exact: float, bias: float = 0.0) -> None:

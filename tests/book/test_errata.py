@@ -828,6 +828,20 @@ def test_each_entry_is_listed_under_a_chapter_or_within_a_number_that_is():
     assert numbers == {str(n) for n in range(1, len(numbers) + 1)}
 
 
+@pytest.mark.parametrize("page", sorted(BOOK.glob("[01]*.md")), ids=lambda page: page.stem)
+def test_the_index_lists_for_each_chapter_what_its_page_cites_and_its_entries_say(page):
+    row = re.search(rf"^\| \{{chapter\}}`{page.stem}` \| (.*) \|$", PAGE, re.M)[1]
+    listed = set(re.findall(r"#erratum-(\w+)", row))
+    cited = set(re.findall(r"erratum-(\w+)", page.read_text("utf-8")))
+    within = lambda entry: {entry, re.match(r"\d+", entry)[0]}  # noqa: E731, 2a stands under 2
+    assert all(within(entry) & listed for entry in cited)
+    assert listed <= set().union(*map(within, cited))
+    says = re.findall(r"^\(erratum-(\w+)\)=\n#+ .*\n\n(\{chapter\}.*)$", PAGE, re.M)
+    named = {entry for entry, chapters in says if f"`{page.stem}`" in chapters}
+    assert all(within(entry) & listed for entry in named)
+    assert listed <= set().union(*map(within, named))
+
+
 REFERENCES = parse_file(BOOK / "references.bib").entries
 UNPUBLISHED = {"ajorlou2022"}  # a report that has no address
 

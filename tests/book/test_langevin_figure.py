@@ -2,7 +2,6 @@
 sampler on the package's exact densities, and, after many steps, the law that the theory gives."""
 
 import re
-from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -11,13 +10,13 @@ from scipy import stats
 from torch import Generator
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
+from helpers import accessibility_faults
 from vaecourse import explorable, samplers
 from vaecourse.datasets.densities import GaussianGrid
 from vaecourse.exact_models import BimodalMixture, TiltedGaussian
 from vaecourse.randomness import normal
 
 ALT = 'Chains about "one" & <another> mode.'
-AXE = files("axe_playwright_python").joinpath("axe.min.js")
 GRID = GaussianGrid()
 EYE = torch.eye(2, dtype=torch.float64)
 TWO = torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
@@ -405,11 +404,7 @@ def test_who_asks_for_less_motion_while_chains_move_sees_them_stop(open_page):
 
 def test_contrast_names_and_roles_pass_an_accessibility_checker(open_page):
     page = open_page("<h1>A test</h1>", walk())
-    page.add_script_tag(content=AXE.read_text("utf-8"))
-    for theme in ("light", "dark"):
-        page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
-        violations = page.evaluate("async () => (await axe.run(document.querySelector('.langevin'))).violations")
-        assert not violations, (theme, [(v["id"], [node["html"][:120] for node in v["nodes"]]) for v in violations])
+    assert not accessibility_faults(page, ".langevin")
 
 
 def test_a_screen_reader_finds_the_plane_the_controls_and_the_numbers(open_page):

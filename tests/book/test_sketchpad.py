@@ -5,7 +5,6 @@ import base64
 import gzip
 import io
 import re
-from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -13,13 +12,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from helpers import accessibility_faults
 from vaecourse import autoencoders, datasets, explorable, vae
 from vaecourse.explorable import drawing
 from vaecourse.networks import GaussianNetwork, mlp
 
 ALT = 'A sheet to draw on; "one" & <another>.'
 GRAY_LEVEL = 1 / 255
-AXE = files("axe_playwright_python").joinpath("axe.min.js")
 DIGITS = datasets.load("digits")
 SMALL = DIGITS.train[:200]
 
@@ -363,11 +362,7 @@ def test_a_stroke_is_shown_in_less_than_30_milliseconds(open_page):
 
 def test_contrast_names_and_roles_pass_an_accessibility_checker(open_page):
     page = open_page("<h1>A test</h1>", pad(labels=DIGITS.train_labels[:200]))
-    page.add_script_tag(content=AXE.read_text("utf-8"))
-    for theme in ("light", "dark"):
-        page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
-        violations = page.evaluate("async () => (await axe.run(document.querySelector('.sketchpad'))).violations")
-        assert not violations, (theme, [(v["id"], [node["html"][:120] for node in v["nodes"]]) for v in violations])
+    assert not accessibility_faults(page, ".sketchpad")
 
 
 def test_on_a_phone_nothing_is_cut_and_in_print_the_drawing_and_the_plane_stay(open_page):

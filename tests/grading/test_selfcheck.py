@@ -75,9 +75,8 @@ def test_a_test_that_was_made_text_earns_nothing_and_is_told_so(given):
 
 def test_without_the_list_full_points_are_not_claimed(tmp_path):
     role = {"grade": True, "solution": False, "locked": True, "points": 2, "schema_version": 3, "task": False}
-    cells = [new_markdown_cell("## Exercise 1: add"), *(new_code_cell("", metadata={"nbgrader": role | {"grade_id": "t"}}),)]
-    cells[1].source = "assert 1 + 1 == 2"
-    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    test = new_code_cell("assert 1 + 1 == 2", metadata={"nbgrader": role | {"grade_id": "t"}})
+    nbformat.write(v4.new_notebook(cells=[new_markdown_cell("## Exercise 1: add"), test]), tmp_path / "a.ipynb")
     said = selfcheck.report(tmp_path / "a.ipynb")
     assert said.splitlines()[1].split() == ["1:", "add", "2", "of", "?", "0"]
     assert "does not say which tests belong to it" in said

@@ -348,10 +348,10 @@ class Judge:
 def judged(target: Target, tests: list[pytest.Item], seconds: float, only: set[tuple] | None) -> dict:
     """How many mutants of a function were made and killed, and those that survived. With `only`, others were killed before."""
     made = list(mutants(*source_of(target)))
-    tried = [one for one in made if only is None or (one.before, one.after) in only]
+    same = {(entry["before"], entry["after"]) for entry in equivalents(target.key)}
+    tried = [one for one in made if only is None or (one.before, one.after) in only | same]
     jobs = [partial(passes, target, mutant, tests) for mutant in tried]
     alive = [tried[found.place] for found in run(jobs, [PATIENCE * (1 + seconds)] * len(jobs)) if found.said]
-    same = {(entry["before"], entry["after"]) for entry in equivalents(target.key)}
     survivors = sorted(alive, key=lambda mutant: (mutant.line, mutant.after))
     left = [mutant for mutant in survivors if (mutant.before, mutant.after) not in same]
     return {

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaecourse import figures
-from vaecourse.explorable.plane import LEFT, SIDE, TOP, at
+from vaecourse.explorable.plane import WINDOW, at
 
 
 class Codes:
@@ -36,7 +36,7 @@ class Codes:
 
     def svg(self) -> str:
         """The codes, one path a class: a dot is a line without length and with round ends. To be cut at the plane's edges."""
-        window = f'class="codes" x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" viewBox="{LEFT} {TOP} {SIDE} {SIDE}"'
+        window = f'class="codes" {WINDOW}'
         if self.labels is None:
             return f"<svg {window}>{self._path(self.codes, 'var(--accent)')}</svg>"
         of_class = {label: self.codes[self.labels == label] for label in self.classes}

@@ -5,6 +5,8 @@ from importlib.resources import files
 from matplotlib.ticker import MaxNLocator
 
 LEFT, TOP, SIDE = 44, 10, 400  # where the plane lies in the drawing, and how large it is
+WINDOW = f'x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" viewBox="{LEFT} {TOP} {SIDE} {SIDE}"'
+"""The place of a nested drawing that is cut at the plane's edges."""
 UNITS = 4000  # along a side: what lies in the plane is drawn to a tenth
 MINUS = "\u2212"
 

@@ -142,12 +142,10 @@ and put it down or lift it with the space bar. What is drawn is scaled and moved
         )
 
     def _plane(self) -> str:
-        left, top, side = plane.LEFT, plane.TOP, plane.SIDE
-        window = f'x="{left}" y="{top}" width="{side}" height="{side}" viewBox="{left} {top} {side} {side}"'
         ellipses = '<ellipse class="posterior"/><ellipse class="posterior"/>'
         return plane.svg(
             self.reach,
-            inside=f"{self.codes.svg()}<svg {window}>{ellipses}</svg>",
+            inside=f"{self.codes.svg()}<svg {plane.WINDOW}>{ellipses}</svg>",
             above='<g class="point"><circle r="5"/></g>',
             role="",
             label="The plane of latents with the code of the drawing.",
