@@ -551,19 +551,27 @@ def test_a_critic_that_sees_the_deviation_judges_each_kind_by_its_own_batch():
     assert on_real.tolist() == pytest.approx([1.5, 1.5], abs=1e-6) and on_fake.tolist() == pytest.approx([1e-4] * 3)
 
 
-@pytest.mark.parametrize("build", [partial(avae.image_gan, NETWORKS, 3), partial(avae.image_avae, NETWORKS, 3, 2)])
+@pytest.mark.parametrize(
+    "build",
+    [
+        *(partial(build, NETWORKS, 3) for build in (avae.image_gan, avae.image_vae_gan, avae.image_bigan)),
+        partial(avae.image_avae, NETWORKS, 3, 2),
+    ],
+    ids=["GAN", "VAE/GAN", "BiGAN", "AVAE"],
+)
 def test_images_are_made_after_training_by_the_average_of_what_the_generator_was(build):
     model = build(features=8, decay=0.5)
-    before = [p.detach().clone() for p in model.G.parameters()]
+    made_by = model.D if isinstance(model, avae.VAEGAN) else model.G
+    before = [p.detach().clone() for p in made_by.parameters()]
     x = torch.rand(20, 64, generator=generator(0))
     training.fit(model, x, steps=1, batch_size=10, progress=False, device="cpu")
-    for first, mean, last in zip(before, model.average.network.parameters(), model.G.parameters(), strict=True):
+    for first, mean, last in zip(before, model.average.network.parameters(), made_by.parameters(), strict=True):
         assert torch.allclose(mean, (first + last) / 2, atol=1e-6)
     z = torch.randn(4, 3, generator=generator(1))
     by_average = model.generate(z, generator(2))
     model.train()
     assert not torch.equal(by_average, model.generate(z, generator(2)))
-    model.average.network.load_state_dict(model.G.state_dict())
+    model.average.network.load_state_dict(made_by.state_dict())
     model.eval()
     assert torch.equal(model.generate(z, generator(2)), model.train().generate(z, generator(2)))
 
@@ -655,7 +663,7 @@ def test_widths_and_weights_below_zero_and_codes_of_another_width_are_errors(no_
     for wrong in ({"noise": -1}, {"noise": 2, "weight": -0.5}):
         with pytest.raises(ValueError, match=r"must not be negative; got"):
             AVAE(model.vae, model.G, model.C, **wrong)
-    with pytest.raises(ValueError, match="penalties on the critic's slope must not be negative, got -1 and 0.0"):
+    with pytest.raises(ValueError, match=r"penalties on the critic's slope must not be negative, got -1 and 0\.0"):
         Critic(nn.Linear(3, 4), nn.Linear(4, 1), penalty=-1)
 
 
@@ -694,6 +702,37 @@ def test_high_frequency_energy_is_the_part_of_the_mean_square_at_short_waves():
                 expected += np.abs(amplitude) ** 2
     assert np.allclose(avae.high_frequency_energy(x, (6, 8)), expected, atol=1e-14)
     assert np.allclose(avae.high_frequency_energy(x, (6, 8), above=-1.0), (x**2).mean(1), atol=1e-14)
+
+
+@pytest.mark.equation("eq-avae-directional-energy", oracle="closed form: cosines along each axis, and along the diagonal")
+def test_directional_energy_tells_waves_across_from_waves_down():
+    y, x = torch.meshgrid(torch.arange(16.0).double(), torch.arange(12.0).double(), indexing="ij")
+    wave = lambda down, across: torch.cos(2 * pi * (down * y / 16 + across * x / 12))  # noqa: E731
+    images = torch.stack([wave(5, 0), wave(0, 4), 2 * wave(0, 4) + wave(5, 0), wave(2, 2), wave(8, 6)]).flatten(1)
+    across, down = avae.directional_energy(images, (16, 12))
+    assert across.tolist() == pytest.approx([0, 0.5, 2, 0, 0], abs=1e-12)  # two waves of two twelfths are slow; 8, 6 are even
+    assert down.tolist() == pytest.approx([0.5, 0, 0.5, 0, 0], abs=1e-12)
+    across, down = avae.directional_energy(images[3:4], (16, 12), above=0.2)  # 2 / 12 is more than 2 / 16
+    assert (across.item(), down.item()) == pytest.approx((0.5, 0), abs=1e-12)
+
+
+@pytest.mark.equation("eq-avae-spectral-distance", oracle="independent code: NumPy's transform, the mean spectra by a loop")
+def test_the_spectral_distance_is_that_of_the_logarithms_of_mean_spectra():
+    x, y = (torch.rand(n, 5 * 6, generator=generator(n), dtype=torch.float64) for n in (7, 4))
+    means = []
+    for images in (x, y):
+        powers = np.zeros((5, 6))
+        for image in images.numpy():
+            powers += np.abs(np.fft.fft2(image.reshape(5, 6))) ** 2 / len(images)
+        means.append(powers)
+    ratios = [np.log(means[0][k] / means[1][k]) for k in np.ndindex(5, 6) if k != (0, 0)]
+    assert avae.spectral_distance(x, y, (5, 6)).item() == pytest.approx(sqrt(np.mean(np.square(ratios))))
+    assert avae.spectral_distance(x, 3 * x + 0.2, (5, 6)).item() == pytest.approx(log(9))  # a constant does not count
+    assert avae.spectral_distance(x, x, (5, 6)).item() == 0
+    turned = x.reshape(7, 5, 6).transpose(1, 2).reshape(7, 30)
+    assert avae.spectral_distance(turned[:, :25], x[:, :25], (5, 5)) > 0.1  # the same energies, the other way round
+    with pytest.raises(ValueError, match="a mean spectrum needs at least one image, got 7 and 0"):
+        avae.spectral_distance(x, y[:0], (5, 6))
 
 
 def test_a_wave_has_its_energy_at_its_own_frequency():

@@ -29,7 +29,7 @@ from vaecourse.avae.images import (
     image_vae,
     image_vae_gan,
 )
-from vaecourse.avae.spectrum import high_frequency_energy
+from vaecourse.avae.spectrum import directional_energy, high_frequency_energy, spectral_distance
 from vaecourse.avae.vae_gan import VAEGAN
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "PairCritic",
     "Upsampling",
     "critic_loss",
+    "directional_energy",
     "high_frequency_energy",
     "image_avae",
     "image_bigan",
@@ -53,5 +54,6 @@ __all__ = [
     "non_saturating",
     "optimal_logit",
     "saturating",
+    "spectral_distance",
     "squared_slope",
 ]

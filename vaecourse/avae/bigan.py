@@ -15,15 +15,16 @@ class BiGAN(Pushforward):
     """An encoder E, q(z | x), and a generator G(z) that meet only in the critic C, which sees (x, z) pairs of both.
 
     E: (batch, pixels) -> Normal over latents; G: (batch, latents) -> (batch, pixels). At the game's fixed point
-    q(z | x) p_data(x) = p_G(x | z) p(z): E and G are each other's inverse, with no error in pixels.
+    q(z | x) p_data(x) = p_G(x | z) p(z): E and G are each other's inverse, with no error in pixels. `decay` is that of the
+    average of G's weights.
     """
 
-    def __init__(self, E: nn.Module, G: nn.Module, C: PairCritic, pixels: int, latents: int):
-        super().__init__(pixels, latents)
+    def __init__(self, E: nn.Module, G: nn.Module, C: PairCritic, pixels: int, latents: int, *, decay: float = 0.0):
+        super().__init__(G, pixels, latents, decay)
         self.E, self.G, self.C = E, G, C
 
     @property
-    def network(self) -> nn.Module:
+    def learner(self) -> nn.Module:
         """G."""
         return self.G
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from vaecourse.avae.average import Average
 from vaecourse.avae.critic import Critic, non_saturating
 from vaecourse.avae.pushforward import Pushforward
 from vaecourse.inputs import onto
@@ -16,8 +15,7 @@ class GAN(Pushforward):
     """x_G = G(z), z ~ N(0, I), against a critic.
 
     G: (batch, latents) -> (batch, pixels). `objective` is what G minimizes, from the critic's logits: `non_saturating`,
-    `saturating` or `log_ratio`. `decay` is that of the average of G's weights, with which images are made after training; at 0
-    there is none. Raises ValueError where it is not in [0, 1).
+    `saturating` or `log_ratio`; `decay` is that of the average of G's weights.
     """
 
     def __init__(
@@ -30,18 +28,13 @@ class GAN(Pushforward):
         objective: Callable[[Tensor], Tensor] = non_saturating,
         decay: float = 0.0,
     ):
-        super().__init__(pixels, latents)
+        super().__init__(G, pixels, latents, decay)
         self.G, self.C, self.objective = G, C, objective
-        self.average = Average(G, decay)
 
     @property
-    def network(self) -> nn.Module:
-        """G; after training the average of what it was, if there is one."""
-        return self.G if self.training else self.average.of(self.G)
-
-    def after_step(self, generator: Generator) -> None:
-        """Move the average."""
-        self.average.follow(self.G)
+    def learner(self) -> nn.Module:
+        """G."""
+        return self.G
 
     def turns(self) -> list[Turn]:
         """The critic moves first, so that G meets a critic that has seen it as it is."""

@@ -75,9 +75,9 @@ def _encoder(networks: Networks, latents: int) -> GaussianNetwork:
     return GaussianNetwork(networks.inward(2 * latents))
 
 
-def _critic(networks: Networks, features: int, penalty: float, fake_penalty: float = 0.0, deviation: bool = False) -> Critic:
-    head = nn.Sequential(nn.SiLU(), nn.Linear(features + deviation, 1))
-    return Critic(networks.inward(features), head, penalty=penalty, fake_penalty=fake_penalty, deviation=deviation)
+def _critic(networks: Networks, features: int, **settings: float | bool) -> Critic:
+    head = nn.Sequential(nn.SiLU(), nn.Linear(features + settings.get("deviation", False), 1))
+    return Critic(networks.inward(features), head, **settings)
 
 
 def _vae(networks: Networks, latents: int, log_sigma: float) -> VAE:
@@ -99,38 +99,47 @@ def image_gan(
     latents: int,
     *,
     features: int = 128,
-    penalty: float = 0.0,
-    fake_penalty: float = 0.0,
-    deviation: bool = False,
     objective: Callable[[Tensor], Tensor] = non_saturating,
     decay: float = 0.0,
     seed: int = 0,
+    **critic: float | bool,
 ) -> GAN:
-    """A GAN; `features` is the width of the critic's last layer but one, `penalty` that of its slope, here and below.
+    """A GAN. `features` is the width of the critic's last layer but one, here and below.
 
-    `fake_penalty` and `deviation` are the critic's, `decay` that of G's average.
+    `critic` is what a `Critic` may be given, penalties and whether it sees the batch's deviation; `decay` is that of the
+    average of the network that makes images.
     """
     with initial_weights(seed):
-        G, C = networks.outward(latents), _critic(networks, features, penalty, fake_penalty, deviation)
+        G, C = networks.outward(latents), _critic(networks, features, **critic)
         return GAN(G, C, prod(networks.shape), latents, objective=objective, decay=decay)
 
 
 def image_vae_gan(
-    networks: Networks, latents: int, *, features: int = 128, penalty: float = 0.0, weight: float = 1.0, seed: int = 0
+    networks: Networks,
+    latents: int,
+    *,
+    features: int = 128,
+    weight: float = 1.0,
+    decay: float = 0.0,
+    seed: int = 0,
+    **critic: float | bool,
 ) -> VAEGAN:
     """A VAE/GAN."""
     with initial_weights(seed):
-        E, D, C = _encoder(networks, latents), networks.outward(latents), _critic(networks, features, penalty)
-        return VAEGAN(E, D, C, prod(networks.shape), latents, weight=weight)
+        E, D, C = _encoder(networks, latents), networks.outward(latents), _critic(networks, features, **critic)
+        return VAEGAN(E, D, C, prod(networks.shape), latents, weight=weight, decay=decay)
 
 
-def image_bigan(networks: Networks, latents: int, *, features: int = 128, penalty: float = 0.0, seed: int = 0) -> BiGAN:
+def image_bigan(
+    networks: Networks, latents: int, *, features: int = 128, decay: float = 0.0, seed: int = 0, **critic: float | bool
+) -> BiGAN:
     """A BiGAN; image and code meet in a hidden layer of the critic's head."""
     with initial_weights(seed):
-        head = nn.Sequential(nn.SiLU(), mlp(features + latents, features, 1, activation=nn.SiLU))
-        C = PairCritic(networks.inward(features), head, prod(networks.shape), penalty=penalty)
+        met = features + latents + critic.get("deviation", False)
+        head = nn.Sequential(nn.SiLU(), mlp(met, features, 1, activation=nn.SiLU))
+        C = PairCritic(networks.inward(features), head, prod(networks.shape), **critic)
         E, G = _encoder(networks, latents), networks.outward(latents)
-        return BiGAN(E, G, C, prod(networks.shape), latents)
+        return BiGAN(E, G, C, prod(networks.shape), latents, decay=decay)
 
 
 def image_avae(
@@ -139,17 +148,15 @@ def image_avae(
     noise: int,
     *,
     features: int = 128,
-    penalty: float = 0.0,
-    fake_penalty: float = 0.0,
-    deviation: bool = False,
     log_sigma: float = -2.0,
     weight: float = 1.0,
     code_weight: float = 1.0,
     decay: float = 0.0,
     seed: int = 0,
+    **critic: float | bool,
 ) -> AVAE:
     """An AVAE: the VAE of `image_vae`, a generator G with `noise` inputs more than the decoder, and a critic."""
     with initial_weights(seed):
         vae = _vae(networks, latents, log_sigma)
-        G, C = networks.outward(latents + noise), _critic(networks, features, penalty, fake_penalty, deviation)
+        G, C = networks.outward(latents + noise), _critic(networks, features, **critic)
         return AVAE(vae, G, C, noise, weight=weight, code_weight=code_weight, decay=decay)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from vaecourse.avae.average import Average
 from vaecourse.distributions import Normal, Point
 from vaecourse.inputs import onto
 from vaecourse.networks import by_rows
@@ -17,14 +18,29 @@ def rows(x: Float[Tensor, "batch pixels"], pixels: int) -> Float[Tensor, "batch 
 
 
 class Pushforward(nn.Module):
-    """The law of network(z) for z ~ N(0, I)."""
+    """The law of network(z) for z ~ N(0, I), network: (batch, latents) -> (batch, pixels), which a model calls G or D.
 
-    network: nn.Module
-    """(batch, latents) -> (batch, pixels): what a model calls G or D."""
+    `decay` is that of the average of its weights, with which images are made after training; at 0 there is none. Raises
+    ValueError where it is not in [0, 1).
+    """
 
-    def __init__(self, pixels: int, latents: int):
+    def __init__(self, network: nn.Module, pixels: int, latents: int, decay: float):
         super().__init__()
-        self.pixels, self.latents = pixels, latents
+        self.pixels, self.latents, self.average = pixels, latents, Average(network, decay)
+
+    @property
+    def learner(self) -> nn.Module:
+        """The network that the game moves."""
+        raise NotImplementedError
+
+    @property
+    def network(self) -> nn.Module:
+        """The network; after training the average of what it was, if there is one."""
+        return self.learner if self.training else self.average.of(self.learner)
+
+    def after_step(self, generator: Generator) -> None:
+        """Move the average."""
+        self.average.follow(self.learner)
 
     @property
     def device(self) -> torch.device:

@@ -15,15 +15,17 @@ class VAEGAN(Pushforward):
     """An encoder E, q(z | x), a decoder D that is a generator as well, and a critic C whose features replace the pixels.
 
     E: (batch, pixels) -> Normal over latents; D: (batch, latents) -> (batch, pixels). `weight` is that of the error in features
-    beside the critic's verdict in the decoder's loss.
+    beside the critic's verdict in the decoder's loss; `decay` is that of the average of D's weights.
     """
 
-    def __init__(self, E: nn.Module, D: nn.Module, C: Critic, pixels: int, latents: int, *, weight: float = 1.0):
-        super().__init__(pixels, latents)
+    def __init__(
+        self, E: nn.Module, D: nn.Module, C: Critic, pixels: int, latents: int, *, weight: float = 1.0, decay: float = 0.0
+    ):
+        super().__init__(D, pixels, latents, decay)
         self.E, self.D, self.C, self.weight = E, D, C, weight
 
     @property
-    def network(self) -> nn.Module:
+    def learner(self) -> nn.Module:
         """D."""
         return self.D
 

@@ -19,7 +19,7 @@ Several GPUs, or several machines: start the same script with `torchrun --nproc-
 """
 
 from vaecourse.training.data import Data
-from vaecourse.training.loop import CHECKPOINT_SECONDS, adam, default_device, fit, train
+from vaecourse.training.loop import CHECKPOINT_SECONDS, Maker, adam, default_device, fit, train
 from vaecourse.training.model import ImageModel, Model, OnePlayer, Players, Turn, turns_of
 from vaecourse.training.run import READ_EVERY, CheckpointMismatch, History, Run, TrainingDiverged
 from vaecourse.training.schedules import cosine, stages
@@ -31,6 +31,7 @@ __all__ = [
     "Data",
     "History",
     "ImageModel",
+    "Maker",
     "Model",
     "OnePlayer",
     "Players",
