@@ -17,7 +17,7 @@ from sklearn.mixture import BayesianGaussianMixture
 from torch import Tensor
 
 from helpers import assert_mean_is, double, generator, needs_cuda
-from vaecourse import cavi
+from vaecourse import cavi, processes, randomness
 from vaecourse.cavi import GaussianMixture, GaussianTarget, MeanAndPrecision, NormalGamma, NormalWishart, Table
 from vaecourse.exact_models import TiltedGaussian
 
@@ -311,7 +311,8 @@ def test_a_blocks_update_is_the_conditional_at_the_others_mean_and_the_best_ther
     q = model.start(draw(4, seed=6))
     block = model.blocks[0]
     rest = [j for j in range(4) if j not in block]
-    moved = model.updates()[0](q)
+    with torch.device("meta"):  # where what names no device goes
+        moved = model.updates()[0](q)
     gain = sigma[np.ix_(block, rest)] @ np.linalg.inv(sigma[np.ix_(rest, rest)]) if rest else np.zeros((4, 0))
     conditional = mean[block] + gain @ (q.mean.numpy()[rest] - mean[rest])
     assert np.allclose(moved.mean[block], conditional) and np.allclose(moved.mean[rest], q.mean[rest])
@@ -864,6 +865,33 @@ def test_the_second_point_is_drawn_by_squared_distance():
     assert abs(hits / count - expected) < 3.9 * sqrt(expected * (1 - expected) / count)
 
 
+def test_the_second_point_is_another_however_near_it_lies_and_a_point_of_the_data_even_where_squares_lose_their_digits():
+    for seed in range(20):
+        assert cavi.spread_points(double([0.0], [0.25]), 2, generator(seed)).sum() == 0.25
+        for gap in (double(2e-162), torch.tensor([4e-23])):  # squared, the smallest number: a share of it is rounded to it
+            x = torch.stack([0 * gap, gap])
+            assert torch.isin(cavi.spread_points(x, 2, generator(seed)), x).all()
+
+
+def test_noise_of_exactly_zero_draws_the_first_point_and_then_the_next_that_lies_apart_from_it(monkeypatch):
+    monkeypatch.setattr(cavi.mixture, "uniform", lambda shape, like, *_, **__: like.new_zeros(shape))
+    assert cavi.spread_points(double([1.0], [1.0], [4.0], [1.0], [9.0]), 3).flatten().tolist() == [1, 4, 9]
+
+
+def test_where_all_different_points_are_drawn_the_rest_is_drawn_alike():
+    x, count = double([0.0], [1.0]), 400
+    assert_mean_is(torch.stack([cavi.spread_points(x, 12, generator(seed))[2:] for seed in range(count)]), 0.5)
+
+
+def test_processes_that_train_together_start_at_the_same_points(monkeypatch):
+    x = blobs(50, 2)
+    alone = cavi.spread_points(x, 20, generator(1)), cavi.random_points(x, 20, generator(1))
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "rank", lambda: 1)
+    for points, draw_points in zip(alone, (cavi.spread_points, cavi.random_points), strict=True):
+        assert torch.equal(draw_points(x, 20, randomness.generator(1)), points)
+
+
 def test_a_mixture_may_have_more_components_than_points_and_one_point_is_enough():
     model = GaussianMixture(double([1.0, 2.0]), 3, wishart_prior(2))
     fit = cavi.fit(model, model.start(generator()), progress=False)
@@ -1055,6 +1083,44 @@ def test_a_run_on_minibatches_is_replayed_by_its_seed_and_sees_each_point_once_a
     runs = [list(cavi.stochastic(model, start, 6, 20, generator(2)))[-1].q.components.m for _ in range(2)]
     assert torch.equal(*runs)
     assert torch.cat(seen[:3]).sort().values.tolist() == torch.cat(seen[3:6]).sort().values.tolist() == list(range(60))
+
+
+def test_single_points_are_minibatches_too_and_no_more_of_the_noise_is_used_than_the_passes_need():
+    model, noise, same = GaussianMixture(blobs(6, 2), 2, wishart_prior(2)), generator(2), generator(2)
+    q = model.start_from(soft(6, 2))
+    with torch.device("meta"):  # where what names no device goes
+        steps = list(cavi.stochastic(model, q, 12, 1, noise))
+    for step, point in zip(steps, torch.cat([torch.randperm(6, generator=same) for _ in range(2)]), strict=True):
+        sums = model.assign(q, point[None]).statistics
+        assert torch.allclose(step.q.statistics, (1 - step.size) * q.statistics + step.size * 6 * sums, rtol=1e-12)
+        q = step.q
+    assert torch.equal(noise.get_state(), same.get_state())
+    with torch.device("meta"):
+        assert len(list(cavi.stochastic(model, q, 7, 1))) == 7  # without a generator, where the data are
+
+
+class Elsewhere:
+    """A mixture on a device without numbers, which notes where the minibatches that it is given are."""
+
+    n = 6
+
+    def __init__(self):
+        self.seen = []
+
+    def assign(self, q, points):
+        self.seen.append(points.device.type)
+        return q
+
+    def posterior(self, statistics: Tensor, entropy: Tensor):
+        return cavi.MixturePosterior(statistics[:, 0], None, statistics[0], statistics, entropy)
+
+
+def test_minibatches_are_drawn_on_the_generators_device_and_brought_to_the_datas(no_shape_checks):
+    noise, same, model = generator(2), generator(2), Elsewhere()
+    torch.randperm(6, generator=same)
+    q = model.posterior(torch.empty(2, 3, device="meta"), torch.empty((), device="meta"))
+    assert len(list(cavi.stochastic(model, q, 3, 2, noise))) == 3
+    assert model.seen == ["meta"] * 3 and torch.equal(noise.get_state(), same.get_state())
 
 
 @pytest.mark.parametrize("batch_size", [0, 61])

@@ -495,6 +495,8 @@ def test_first_a_digit_then_its_pixels_gives_all_images_a_total_probability_of_o
     for row in range(16):  # a half's probability is the sum over the other half
         same = (images[:, :2] == images[row, :2]).all(1)
         assert left[row].item() == pytest.approx(log_p[same].logsumexp(0).item(), abs=1e-12)
+        of_half = (model.posterior(images[same]) + log_p[same, None]).logsumexp(0) - left[row]
+        assert torch.allclose(model.posterior(images[row : row + 1], slice(0, 2))[0], of_half, atol=1e-12)
     by_hand = []
     for k in range(3):
         mine = x[labels == k].numpy()
@@ -574,7 +576,7 @@ def test_each_value_of_z_has_its_distribution_of_x():
         (torch.zeros(3), torch.zeros(3, dtype=torch.long), "images"),
         (torch.zeros(3, 2), torch.zeros(2, dtype=torch.long), "labels"),
         (torch.zeros(0, 2), torch.zeros(0, dtype=torch.long), "images"),
-        (torch.full((3, 2), 16.0), torch.zeros(3, dtype=torch.long), r"in \[0, 1\]"),
+        (torch.full((3, 2), 1.5), torch.zeros(3, dtype=torch.long), r"in \[0, 1\]"),
         (torch.full((3, 2), torch.nan), torch.zeros(3, dtype=torch.long), r"in \[0, 1\]"),
         (torch.zeros(3, 2), torch.tensor([0, 1, 10]), "between 0 and 9, got 0 to 10"),
     ],
@@ -582,6 +584,11 @@ def test_each_value_of_z_has_its_distribution_of_x():
 def test_digits_need_images_and_labels(x, labels, message, no_shape_checks):
     with pytest.raises(ValueError, match=message):
         elbo.digits(x, labels)
+
+
+def test_a_digit_that_no_image_shows_has_probability_zero():
+    model = elbo.digits(torch.rand(6, 3, generator=generator()), torch.tensor([0, 0, 2, 2, 2, 0]))
+    assert model.log_prior.exp().tolist() == [0.5, 0, 0.5, *[0] * 7]
 
 
 def test_a_parabola_needs_a_width():

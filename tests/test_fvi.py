@@ -201,6 +201,31 @@ def test_the_power_divergence_is_a_function_of_renyis(alpha):
     assert ours.item() == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.equation("eq-fvi-power", oracle="derivation by hand, and numeric search for the minimum")
+@pytest.mark.parametrize("alpha", [-1.0, -0.4, 0.2, 0.5, 1.5, 2.0, 3.0])
+def test_the_curves_of_a_power_know_their_slopes_their_least_point_and_their_limits(alpha):
+    f, c, t = fvi.power(alpha), 1 / (alpha * (alpha - 1)), np.exp(LOG_T)
+    assert f.f.slope(torch.from_numpy(LOG_T)).numpy() == pytest.approx(c * (alpha * t ** (alpha - 1) - 1))
+    assert f.star.slope(torch.from_numpy(LOG_T)).numpy() == pytest.approx(-(t**-alpha) / alpha)
+    least = optimize.minimize_scalar(lambda log_t: power_by_hand(alpha)(np.exp(log_t)), bounds=(-9, 9), method="bounded").x
+    assert f.f.lowest == (pytest.approx(least, abs=1e-4) if alpha > 0 else inf), "for alpha < 0 f falls everywhere"
+    assert f.star.lowest == (inf if alpha > 0 else -inf)
+    assert f.f.at_zero == (0 if alpha > 0 else inf)
+    assert f.star.at_zero == (inf if alpha > 1 else pytest.approx(-c))
+
+
+@pytest.mark.parametrize("alpha", [-1.0, -0.4, 0.2, 0.5, 1.5, 2.0, 3.0])
+def test_a_power_times_a_number_too_small_for_a_float_is_the_product_of_both(alpha):
+    f, c = fvi.power(alpha), 1 / (alpha * (alpha - 1))
+    steepest = max(alpha, 1) if alpha > 0 else alpha
+    for log_s, log_t in ((-0.3, 0.7), (-800.0, 805 / steepest)):  # e^5 is the larger part of the second product
+        product = c * (exp(log_s + alpha * log_t) - exp(log_s + log_t))
+        assert f.f.times(double(log_s), double(log_t)).item() == pytest.approx(product)
+    for log_s, log_t in ((-0.3, 0.7), (-800.0, 805 / (1 - alpha))):
+        product = c * (exp(log_s + (1 - alpha) * log_t) - exp(log_s))
+        assert f.star.times(double(log_s), double(log_t)).item() == pytest.approx(product)
+
+
 @pytest.mark.parametrize("near, name", [(1 - 1e-6, "exclusive_kl"), (1e-6, "inclusive_kl")])
 def test_the_power_divergence_has_the_kls_as_limits_and_refuses_them_by_name(near, name):
     log_q, log_p = torch.from_numpy(np.log(Q)), torch.from_numpy(np.log(P))
@@ -275,6 +300,18 @@ def test_mass_that_one_of_them_does_not_have_is_priced_by_the_limit_of_its_own_c
     assert fvi.divergence(f, *(pair[::-1] if turned else pair)).item() == pytest.approx(sums, abs=1e-12)
 
 
+@pytest.mark.equation("eq-fvi-divergence", oracle="another library: scipy")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_of_many_q_each_has_a_divergence_of_its_own_in_the_dtype_of_its_densities(dtype):
+    log_q = torch.randn(2, 3, 4, generator=generator(4), dtype=torch.float64).log_softmax(-1)
+    log_p = double(0.4, 0.3, 0.2, 0.1).log()
+    sums = {fvi.inclusive_kl: special.rel_entr(log_p.exp().numpy(), log_q.exp().numpy()).sum(-1)}
+    sums[fvi.total_variation] = 0.5 * np.abs(log_q.exp().numpy() - log_p.exp().numpy()).sum(-1)
+    for f, by_hand in sums.items():
+        ours = fvi.divergence(f, log_q.to(dtype), log_p.to(dtype))
+        assert ours.dtype == dtype and ours.numpy() == pytest.approx(by_hand, rel=1e-5)
+
+
 def test_divergences_refuse_nan_and_no_points():
     with pytest.raises(ValueError, match="NaN"):
         fvi.divergence(fvi.hellinger, double(nan, 0.0), double(0.0, 0.0))
@@ -328,6 +365,17 @@ def test_weights_divided_by_the_evidence_turn_the_bound_into_the_divergence(f, b
     assert ours == pytest.approx((posterior * by_hand(Q / posterior)).sum(), rel=1e-10)
 
 
+@pytest.mark.equation("eq-fvi-scaled-bound", oracle="enumeration")
+@GENERATORS
+def test_each_data_point_may_have_a_scale_of_its_own_that_the_bound_does_not_move(f, by_hand):
+    log_w = torch.randn(5, 2, 3, generator=generator(6), dtype=torch.float64)
+    log_scale = double(0.2, -0.7, 1.1).requires_grad_()
+    ours = fvi.variational_bound(f, log_w, log_scale=log_scale)
+    t = np.exp(log_w.numpy() - log_scale.detach().numpy())
+    assert ours.numpy() == pytest.approx((t * by_hand(1 / t)).mean(0), rel=1e-10)
+    assert not ours.requires_grad
+
+
 @pytest.mark.equation("eq-fvi-bound", oracle="enumeration")
 @pytest.mark.equation("eq-fvi-interval", oracle="enumeration")
 @settings(deadline=None, max_examples=60)
@@ -359,6 +407,42 @@ def test_a_value_below_the_least_of_f_star_is_refused():
         fvi.evidence_interval(fvi.hellinger, double(-0.5))
     with pytest.raises(ValueError, match="NaN"):
         fvi.evidence_interval(fvi.hellinger, double(nan))
+
+
+@pytest.mark.parametrize(
+    "f, reach, least, margin",
+    [(fvi.hellinger, 1e6, 0.0, 1e-12), (fvi.exclusive_kl, 80.0, -80.0, 81e-12)],  # of a t up to e^80, -log t is at least -80
+    ids=["Hellinger", "exclusive KL"],
+)
+def test_a_value_below_the_least_of_f_star_by_what_rounding_may_take_is_no_mistake(f, reach, least, margin):
+    for below in (0.0, 0.7 * margin, 1.0 * margin):
+        low, _ = fvi.evidence_interval(f, double(least - below), reach=reach)
+        assert low.item() == pytest.approx(-least, abs=1e-9)
+    with pytest.raises(ValueError, match="is no bound"):
+        fvi.evidence_interval(f, double(least - 1.1 * margin), reach=reach)
+
+
+def test_a_value_at_the_least_of_f_star_leaves_one_evidence_and_at_its_limit_in_zero_any_that_is_small():
+    low, high = fvi.evidence_interval(fvi.hellinger, double(0.0))
+    assert (low.item(), high.item()) == pytest.approx((0, 0), abs=1e-12)
+    for f, limit, most in ((fvi.total_variation, 0.5, 2), (fvi.hellinger, 1.0, 4)):  # (t - 1) / 2 <= 1/2, sqrt t - 1 <= 1
+        low, high = fvi.evidence_interval(f, double(limit))
+        assert low.item() == -inf and high.item() == pytest.approx(log(most))
+
+
+@pytest.mark.parametrize("reach", [100.0, 1e6, inf])
+def test_where_f_star_is_level_the_interval_holds_all_of_its_floor(reach):
+    """The hockey stick, f(t) = max(t - 3, 0), f*(t) = max(1 - 3 t, 0): 0 from t = 1/3 on."""
+    stick = fvi.Divergence(
+        "hockey stick",
+        f=fvi.Curve(lambda log_t: (log_t.exp() - 3).relu(), lambda log_t: 1.0 * (log_t > log(3)), lowest=-inf, at_zero=0.0),
+        star=fvi.Curve(
+            lambda log_t: (1 - 3 * log_t.exp()).relu(), lambda log_t: -3.0 * (log_t < -log(3)), lowest=inf, at_zero=1.0
+        ),
+    )
+    for value, least in ((0.0, 1 / 3), (0.4, 0.2)):
+        low, high = fvi.evidence_interval(stick, double(value), reach=reach)
+        assert low.item() == pytest.approx(log(least)) and high.item() == inf
 
 
 def test_which_generators_bound_from_below_which_from_above_and_which_on_both_sides():
@@ -806,6 +890,9 @@ def test_the_sandwich_refuses_alphas_of_the_wrong_sign_and_weights_that_are_no_n
         fvi.sandwich(log_w, below=-0.5)
     with pytest.raises(ValueError, match="upper one alpha < 0"):
         fvi.sandwich(log_w, above=0.5)
+    for at_zero in ({"below": 0.0}, {"above": 0.0}):  # the evidence's own estimate, which bounds on neither side
+        with pytest.raises(ValueError, match="lower bound needs alpha > 0"):
+            fvi.sandwich(log_w, **at_zero)
     with pytest.raises(ValueError, match="NaN"):
         fvi.sandwich(double(0.1, nan))
     assert fvi.sandwich(double(0.1, -inf))[0] == -inf  # a draw where p = 0 is no mistake
@@ -1036,4 +1123,17 @@ def test_an_interval_reaches_as_far_as_its_value_says():
     assert low.tolist() == pytest.approx([-100, -5, 300]) and high.tolist() == [inf] * 3
     low, high = fvi.evidence_interval(fvi.inclusive_kl, double(1e40))
     assert low.item() == -inf and exp(high.item()) * high.item() == pytest.approx(1e40)
+    low, high = fvi.evidence_interval(fvi.exclusive_kl, double(80.0, 160.0))  # where the search begins, and doubles
+    assert low.tolist() == pytest.approx([-80, -160])
     assert fvi.evidence_interval(fvi.exclusive_kl, double(100.0), reach=80.0)[0].item() == -inf
+
+
+@pytest.mark.parametrize("reach", [50.0, 80.0, 100.0])
+def test_ends_within_reach_are_found_and_beyond_it_infinite(reach):
+    near, far = 0.9 * reach, 1.5 * reach
+    low, _ = fvi.evidence_interval(fvi.exclusive_kl, double(near, far), reach=reach)
+    assert low.tolist() == [pytest.approx(-near), -inf]
+    _, high = fvi.evidence_interval(fvi.power(-1.0), double(exp(2 * near) / 2, exp(2 * far) / 2), reach=reach)
+    assert high.tolist() == [pytest.approx(near), inf]
+    with pytest.raises(ValueError, match=f"within {reach:g} nats of Z"):
+        fvi.evidence_interval(fvi.exclusive_kl, double(-far), reach=reach)

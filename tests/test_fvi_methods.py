@@ -5,6 +5,7 @@ from functools import partial
 from itertools import combinations, pairwise
 from math import exp, inf, log, nan, sqrt
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -146,6 +147,24 @@ def test_the_divergence_never_rises_from_sweep_to_sweep(name, seed, spread):
         assert log_q.exp().sum().item() == pytest.approx(1)
 
 
+def test_f_cavi_ends_with_the_first_sweep_that_gains_no_more_than_its_tolerance():
+    log_joint, q = table(5, spread=2.0), [np.array([0.1, 0.2, 0.7]), np.array([0.1, 0.2, 0.3, 0.4])]
+    start, p = [torch.from_numpy(np.log(factor)) for factor in q], special.softmax(log_joint.numpy())
+    values = [special.rel_entr(outer(q), p).sum()]
+    for _ in range(4):  # CAVI by hand
+        q[0] = special.softmax(np.log(p) @ q[1])
+        q[1] = special.softmax(q[0] @ np.log(p))
+        values.append(special.rel_entr(outer(q), p).sum())
+    relative = [(before - after) / (1 + after) for before, after in pairwise(values)]
+    assert relative[0] > relative[1] > relative[2] > 1e-6 and values[2] > 0.1
+    for sweeps in (1, 2, 3):
+        for near, expected in ((1.0001, sweeps), (0.9999, sweeps + 1)):
+            found = fvi.f_cavi(fvi.exclusive_kl, log_joint, start, tolerance=near * relative[sweeps - 1], sweeps=4)
+            assert found.trace == pytest.approx(values[: expected + 1])
+    found = fvi.f_cavi(fvi.exclusive_kl, torch.zeros(2, 2, dtype=torch.float64), tolerance=0.0)
+    assert found.trace == [0, 0], "a sweep that gains nothing is the last"
+
+
 def test_f_cavi_seeks_one_of_two_modes_or_covers_both_and_where_it_ends_depends_on_its_start():
     p = double(0.48, 0.02, 0.02, 0.48).reshape(2, 2)
     leaning = [double(0.6, 0.4).log(), double(0.6, 0.4).log()]
@@ -217,6 +236,24 @@ def test_the_second_moment_of_gaussian_weights_has_a_closed_form_and_an_end(vari
     assert exp(-2 * ours.item()) == pytest.approx(exact, rel=1e-8)
     narrow = Normal(double(0.0), double(log(0.45) / 2))
     assert fvi.renyi_divergence(narrow, double(0.0), double(1.0).reshape(1, 1), alpha=-1.0).item() == -inf
+
+
+@pytest.mark.equation("eq-fvi-renyi-gaussian", oracle="closed form: the sum over independent coordinates")
+@pytest.mark.parametrize("alpha", [2.0, 0.5, -0.6])
+def test_of_many_gaussians_each_has_a_renyi_divergence_of_its_own(alpha):
+    mu, mean, sigma = np.linspace(-1, 1, 12).reshape(2, 3, 2), np.array([0.2, -0.4]), np.array([0.9, 0.8])
+    own = np.linspace(0.7, 1.0, 12).reshape(2, 3, 2)[::-1]
+    mixed = alpha * sigma**2 + (1 - alpha) * own**2
+    each = np.log(sigma / own) + np.log(sigma**2 / mixed) / (2 * (alpha - 1)) + alpha * (mu - mean) ** 2 / (2 * mixed)
+    q = Normal(torch.from_numpy(mu), torch.from_numpy(np.log(own)))
+    ours = fvi.renyi_divergence(q, torch.from_numpy(mean), torch.from_numpy(np.diag(sigma**-2)), alpha=alpha)
+    assert ours.numpy() == pytest.approx(each.sum(-1))
+
+
+def test_renyis_divergence_stays_on_the_device_of_its_q():
+    q, mean = Normal(*2 * [torch.zeros(3, 2, device="meta")]), torch.zeros(2, device="meta")
+    value = fvi.renyi_divergence(q, mean, torch.eye(2, device="meta"), alpha=2.0)
+    assert value.shape == (3,) and value.device == mean.device
 
 
 def test_renyis_divergence_is_infinite_where_q_is_too_wide_or_too_narrow():
@@ -292,8 +329,9 @@ def test_every_divergence_that_is_its_own_dual_finds_the_root_of_one_minus_rho_s
 
 
 def test_the_variance_refuses_a_correlation_of_one_and_an_alpha_that_is_none():
-    with pytest.raises(ValueError, match="rho must lie strictly"):
-        fvi.mean_field_variance(0.5, 1.0)
+    for rho in (1.0, -1.0, -1.5):
+        with pytest.raises(ValueError, match="rho must lie strictly"):
+            fvi.mean_field_variance(0.5, rho)
     for alpha in (nan, -inf):
         with pytest.raises(ValueError, match="alpha must be a number"):
             fvi.mean_field_variance(alpha, 0.5)
@@ -391,6 +429,23 @@ def test_a_bound_for_each_factor_is_unbiased_in_the_choice_of_the_batch(alpha, s
     assert ours.item() == pytest.approx(exact.sum(), abs=1e-10)
 
 
+@pytest.mark.equation("eq-fvi-factors", oracle="enumeration, in double precision")
+@pytest.mark.parametrize("alpha", [1 - 1e-5, 1 + 1e-5, 1.005])
+@pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-5), (torch.float64, 1e-9)])
+def test_a_bound_for_each_factor_loses_no_digits_near_the_elbo(alpha, dtype, close):
+    log_factors = LIKELIHOODS.numpy() + LOG_RATIO.numpy()[:, None] / 20
+    exact = 20 * np.mean(np.log(np.mean(np.exp((1 - alpha) * log_factors), 0)) / (1 - alpha))
+    ours = fvi.factor_bound(LOG_RATIO.to(dtype), LIKELIHOODS.to(dtype), 20, alpha=alpha)
+    assert ours.item() == pytest.approx(exact, rel=close)
+
+
+@pytest.mark.equation("eq-fvi-minibatch", oracle="enumeration")
+def test_the_scaled_log_joint_sums_over_the_batch_of_each_draw_and_model():
+    log_prior, log_likelihood = np.arange(6.0).reshape(2, 3), np.arange(24.0).reshape(2, 3, 4) ** 1.5
+    ours = fvi.scaled_log_joint(torch.from_numpy(log_prior), torch.from_numpy(log_likelihood), 10)
+    assert ours.numpy() == pytest.approx(log_prior + 10 / 4 * log_likelihood.sum(2))
+
+
 def test_minibatches_refuse_an_empty_batch_and_fewer_points_than_it_has():
     for function in (fvi.scaled_log_joint, partial(fvi.factor_bound, alpha=0.5)):
         with pytest.raises(ValueError, match="the batch is empty"):
@@ -430,6 +485,13 @@ def test_tail_weights_treat_each_data_point_by_itself():
     assert torch.allclose(together[:, 1, 2], fvi.tail_weights(log_w[:, 1, 2], beta=-0.5))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tail_weights_have_the_dtype_of_the_weights_and_its_digits(dtype):
+    ours = fvi.tail_weights(torch.tensor([0.1, 0.3, 0.2], dtype=dtype))
+    assert ours.dtype == dtype
+    assert ours.tolist() == pytest.approx([2 / 11, 6 / 11, 3 / 11], rel=4 * torch.finfo(dtype).eps)
+
+
 def log_normal(z: Tensor, mean: float, sigma: float) -> Tensor:
     return (-0.5 * ((z - mean) / sigma) ** 2 - log(sigma) - 0.5 * log(2 * np.pi)).sum(-1)
 
@@ -447,6 +509,17 @@ def test_the_tail_adaptive_gradient_runs_along_the_draws_alone():
     q = Normal(double(mu), double(log_sigma))
     ours = fvi.tail_adaptive_gradient(q, lambda z: log_normal(z, 0.4, 0.8) + 5, importance.draw(q, draws, generator(8)))
     assert -ours.gradient.mean(0)[0].numpy() == pytest.approx(hand)
+
+
+@pytest.mark.equation("eq-fvi-tail-adaptive", oracle="independent code: numpy, for given draws")
+def test_the_tail_adaptive_value_is_the_weighted_sum_of_each_data_points_own_draws():
+    mu, z = np.array([[0.3, -0.1], [0.0, 0.5], [-0.4, 0.2]]), np.linspace(-2, 2, 42).reshape(7, 3, 2) ** 3 / 4
+    log_w = (stats.norm.logpdf(z, 0.4, 0.8) - stats.norm.logpdf(z, mu, 1)).sum(-1)
+    gamma = 1 / (log_w[None] >= log_w[:, None]).sum(1)
+    value = (gamma * log_w).sum(0) / gamma.sum(0)
+    q = Normal(torch.from_numpy(mu), torch.zeros(3, 2, dtype=torch.float64))
+    ours = fvi.tail_adaptive_gradient(q, lambda z: log_normal(z, 0.4, 0.8), torch.from_numpy(z)).value
+    assert ours.numpy() == pytest.approx(np.tile(value, (7, 1)))
 
 
 @pytest.mark.equation("eq-fvi-tail-adaptive", oracle="finite differences of a quadrature")
@@ -634,6 +707,21 @@ def test_the_alpha_beta_divergence_keeps_single_precision_near_its_limits(a, b):
     assert fvi.alpha_beta_divergence(log_q, log_p, 0.0, alpha=a, beta=b).item() == pytest.approx(right, rel=1e-4)
 
 
+@pytest.mark.parametrize("a, b", [(1e-6, 1e-6), (3e-6, -1e-6), (2e-4, 5e-3), (1e-6, 0.0)])
+def test_the_alpha_beta_divergence_keeps_its_digits_where_both_dials_are_small(a, b):
+    """By its definition in sixty digits; b = 0 as b = 1e-20."""
+    log_q, log_p = (torch.randn(20, generator=generator(seed)).double() for seed in (1, 2))
+    with mpmath.workdps(60):
+        alpha, beta = mpmath.mpf(a), mpmath.mpf(b or "1e-20")
+        q, p = ([mpmath.exp(value) for value in log.tolist()] for log in (log_q, log_p))
+        of_q, of_p = (mpmath.log(sum(value ** (alpha + beta) for value in values)) for values in (q, p))
+        of_both = mpmath.log(sum(u**alpha * v**beta for u, v in zip(q, p, strict=True)))
+        right = of_q / (beta * (alpha + beta)) + of_p / (alpha * (alpha + beta)) - of_both / (alpha * beta)
+    assert fvi.alpha_beta_divergence(log_q, log_p, 0.0, alpha=a, beta=b).item() == pytest.approx(float(right), rel=1e-8)
+    in_single = fvi.alpha_beta_divergence(log_q.float(), log_p.float(), 0.0, alpha=a, beta=b).item()
+    assert in_single == pytest.approx(float(right), rel=0.5)
+
+
 @pytest.mark.parametrize("a, b", [(0.5, 0.5), (2.0, 0.0), (0.0, 1.0), (1.0, 0.005), (1.5, -0.5)])
 def test_zeros_that_both_share_change_no_alpha_beta_divergence_and_no_gradient(a, b):
     log_q = torch.tensor([0.2, -inf, 0.4, -0.3], dtype=torch.float64, requires_grad=True)
@@ -643,6 +731,16 @@ def test_zeros_that_both_share_change_no_alpha_beta_divergence_and_no_gradient(a
     there = [0, 2, 3]
     assert value.item() == pytest.approx(fvi.alpha_beta_divergence(log_q[there], log_p[there], 0.0, alpha=a, beta=b).item())
     assert slope.isfinite().all() and slope[1] == 0
+
+
+def test_a_zero_of_one_density_alone_counts_for_nothing_under_positive_dials_and_is_infinite_under_a_negative_one():
+    some, all_points = np.array([0.5, 0.5, 0.0]), np.array([0.2, 0.3, 0.5])
+    log_some, log_all = torch.from_numpy(some).log(), torch.from_numpy(all_points).log()
+    for a, b in ((0.5, 0.5), (0.7, 1.1)):
+        ours = fvi.alpha_beta_divergence(log_some, log_all, 0.0, alpha=a, beta=b).item()
+        assert ours == pytest.approx(alpha_beta(some, all_points, a, b))
+    assert fvi.alpha_beta_divergence(log_some, log_all, 0.0, alpha=-0.5, beta=1.5).item() == inf
+    assert fvi.alpha_beta_divergence(log_all, log_some, 0.0, alpha=1.5, beta=-0.5).item() == inf
 
 
 @pytest.mark.parametrize("spread", [300.0, 5000.0])

@@ -124,6 +124,16 @@ def test_the_bias_of_a_standard_gaussian_is_2d_over_n_and_d_d_plus_1_over_2_n_mi
     assert metrics.frechet_bias(torch.zeros(3, 3).double(), 50, 50) == 0
 
 
+@pytest.mark.equation("eq-metrics-frechet-bias", oracle="independent code: a loop over pairs of eigenvalues")
+@pytest.mark.parametrize("n, m", [(2, 7), (7, 2), (2, 2)])
+def test_the_bias_counts_each_pair_of_eigenvalues_however_small_they_and_the_samples_are(n, m):
+    values = [0.3, 0.05, 0.002, 0.0]
+    axes = torch.linalg.qr(randn(4, 4, seed=1)).Q
+    pairs = sum(a * b / (a + b) for a, b in product(values, values) if a + b > 0)
+    predicted = sum(values) * (1 / n + 1 / m) + 0.5 * (pairs + 0.5 * sum(values)) * (1 / (n - 1) + 1 / (m - 1))
+    assert metrics.frechet_bias(axes * double(*values) @ axes.T, n, m) == pytest.approx(predicted, rel=1e-9)
+
+
 def test_the_frechet_distance_refuses_what_has_no_covariance(no_shape_checks):
     good = randn(20, 4)
     with pytest.raises(ValueError, match=r"b has 4 rows, and at least 5 are needed: the covariance of 4 features is singular"):
@@ -134,6 +144,8 @@ def test_the_frechet_distance_refuses_what_has_no_covariance(no_shape_checks):
         metrics.frechet_distance(good, good[:, :3])
     with pytest.raises(ValueError, match=r"a must be rows of features, \(n, d\); got shape \(2, 10, 4\)\. Flatten"):
         metrics.frechet_distance(good.reshape(2, 10, 4), good)
+    with pytest.raises(ValueError, match=r"a must be rows of features, \(n, d\); got shape \(4,\)\. Flatten"):
+        metrics.frechet_distance(good[0], good)
     with pytest.raises(TypeError, match=r"b must be a tensor of floats, one row a sample; got torch\.int64"):
         metrics.frechet_distance(good, good.long())
     with pytest.raises(ValueError, match="covariance_b must have no negative eigenvalues; the least is -1"):
@@ -236,6 +248,13 @@ def test_samples_on_a_mode_are_those_within_the_radius_of_their_nearest_center(s
     found = metrics.on_modes(samples, centers, radius)
     assert found.counts.tolist() == counts and found.share == sum(counts) / 60
     assert found.hit == sum(count > 0 for count in counts)
+
+
+@pytest.mark.equation("eq-metrics-on-modes", oracle="known case: points on a circle about the center")
+def test_a_sample_at_the_radius_itself_is_on_the_mode_and_one_beyond_it_is_not():
+    samples, centers = double([3, 4], [-4, 3], [3, 4.001]), double([0, 0], [50, 50])
+    found = metrics.on_modes(samples, centers, 5.0)
+    assert found.counts.tolist() == [2, 0] and found.share == pytest.approx(2 / 3)
 
 
 @pytest.mark.equation("eq-metrics-on-modes", oracle="closed form: the Rayleigh distribution")
@@ -697,14 +716,35 @@ def test_the_evidence_of_many_images_comes_in_batches_bounded_by_the_codes_decod
     assert ((from_encoder.value - model.exact.evidence(x)).abs() < 4.5 * from_encoder.error).all()
 
 
-def test_what_is_annealed_depends_on_the_generator_alone():
-    state, world = torch.random.get_rng_state(), Square(2.0)
-    first, again, other = (
-        metrics.ais(world.log_joint, normals(1, 1), chains=4, temperatures=5, generator=generator(seed)).log_weights
-        for seed in (1, 1, 2)
-    )
+def annealed(seed: int, z: Tensor | None = None) -> Evidence:
+    """One way, or back from z."""
+    settings_ = {"chains": 4, "temperatures": 5, "generator": generator(seed)}
+    if z is None:
+        return metrics.ais(Square(2.0).log_joint, normals(1, 1), **settings_)
+    return metrics.bdmc(Square(2.0).log_joint, normals(1, 1), z, **settings_).reverse
+
+
+@pytest.mark.parametrize("z", [None, double([1.3])], ids=["there", "back"])
+def test_what_is_annealed_depends_on_the_generator_alone(z):
+    state = torch.random.get_rng_state()
+    first, again, other = (annealed(seed, z).log_weights for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_chains_there_and_back_take_at_each_temperature_the_step_that_others_found_for_it(monkeypatch):
+    """Else the steps would depend on the chains that count, whose weights would not be unbiased."""
+    taken, hmc_step = [], annealing.hmc_step
+
+    def noted(potential, state, step, noise, leaps):
+        taken.append((len(state.z), step.flatten()[:3].tolist()))
+        return hmc_step(potential, state, step, noise, leaps=leaps)
+
+    monkeypatch.setattr(annealing, "hmc_step", noted)
+    metrics.bdmc(Square(2.0).log_joint, normals(3, 1), randn(3, 1), generator(1), chains=5, temperatures=4)
+    rows, steps = zip(*taken, strict=True)
+    assert rows == (3 * annealing.PILOT,) * 3 + (3 * 5,) * 6
+    assert steps[3:6] == steps[:3] and steps[6:] == steps[2::-1] and len(set(map(tuple, steps))) == 3
 
 
 def test_parameters_of_a_model_get_no_gradient_from_its_evidence():
@@ -783,5 +823,7 @@ def test_a_distance_of_what_is_not_finite_is_an_error_and_not_the_best_there_is(
     with pytest.raises(ValueError, match=r"mu_b \(3,\)"):
         metrics.frechet_gaussians(zero, eye, torch.zeros(3), eye)
     assert metrics.frechet_gaussians(np.ones(2), np.eye(2), zero, eye) == pytest.approx(2)
+    with pytest.raises(TypeError, match="mu_b must be a tensor or a NumPy array of numbers, got list"):
+        metrics.frechet_gaussians(zero, eye, [0.0, 0.0], eye)
     with pytest.raises(ValueError, match="at least 2 draws"):
         metrics.frechet_bias(eye, 1, 5)

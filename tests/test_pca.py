@@ -112,6 +112,7 @@ def test_the_error_of_k_components_is_the_sum_of_the_variances_dropped(method, s
     x = table(*shape)
     basis = method(x, min(shape))
     assert basis.error_by_rank[0].item() == pytest.approx(((x - x.mean(0)) ** 2).sum(-1).mean().item())
+    assert len(basis.error_by_rank) == len(basis.variances) + 1
     for k in range(1, min(shape) + 1):
         cut = basis.truncated(k)
         assert torch.equal(cut.error_by_rank, basis.error_by_rank), "what was dropped is still known"
@@ -286,6 +287,24 @@ def test_expectation_maximization_never_lowers_the_evidence_and_ends_at_the_maxi
     assert trace[-1] == pytest.approx(best.evidence(x).mean().item(), abs=1e-6)
     assert model.c == pytest.approx(best.c, rel=1e-4)
     assert torch.allclose(model.W @ model.W.T, best.W @ best.W.T, atol=1e-3)
+
+
+@pytest.mark.equation("eq-pca-em", oracle="independent code: NumPy, one data point at a time")
+def test_one_step_in_double_precision_is_right_to_its_last_digits_wherever_the_data_are():
+    x, c = table(12, 4), 0.7
+    W = torch.randn(4, 2, generator=generator(1), dtype=torch.float64)
+    with torch.device("meta"):  # where what names no device goes
+        new = pca.em_step(ProbabilisticPCA(W, x.mean(0), c), x)
+    W, centered = W.numpy(), (x - x.mean(0)).numpy()
+    M = np.linalg.inv(c * np.eye(2) + W.T @ W)
+    means = [M @ W.T @ row for row in centered]
+    squares = [c * M + np.outer(mean, mean) for mean in means]
+    W_new = sum(np.outer(row, mean) for row, mean in zip(centered, means, strict=True)) @ np.linalg.inv(sum(squares))
+    errors = [
+        row @ row - 2 * mean @ W_new.T @ row + np.trace(square @ W_new.T @ W_new)
+        for row, mean, square in zip(centered, means, squares, strict=True)
+    ]
+    assert np.allclose(new.W, W_new, rtol=1e-12, atol=1e-12) and new.c == pytest.approx(sum(errors) / x.numel(), rel=1e-12)
 
 
 @pytest.mark.equation("eq-pca-em", oracle="numeric search over W and c")

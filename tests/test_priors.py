@@ -191,10 +191,59 @@ def test_importance_resampling_follows_the_aggregate_and_with_one_candidate_the_
     assert_follows(prior.resample(3000, candidates=1, generator=generator()), stats.norm.cdf, 3000)
 
 
-def test_langevin_dynamics_follow_a_ratio_that_is_smooth():
-    prior = ContrastivePrior(VAE(Four(), Echo(), pixels=1, latents=1), Tilt(1.2))
-    z = prior.langevin(3000, step=0.3, steps=60, generator=generator())
+def tilted(a: float) -> ContrastivePrior:
+    return ContrastivePrior(VAE(Four(), Echo(), pixels=1, latents=1), Tilt(a))
+
+
+@pytest.mark.parametrize("step", [0.3, 1e-3])
+def test_langevin_dynamics_follow_a_ratio_that_is_smooth_and_a_step_too_small_is_tuned_first(step):
+    z = tilted(1.2).langevin(3000, step=step, steps=60, generator=generator())
     assert_follows(z, stats.norm(1.2, 1).cdf, 3000)  # exp(a z) N(z; 0, 1) is N(a, 1)
+
+
+@pytest.mark.equation("eq-priors-normalizer", oracle="independent code: numpy, under the same noise")
+@pytest.mark.parametrize("draws", [2, 5])
+def test_the_normalizers_estimate_is_the_log_of_the_mean_ratio_and_its_relative_error(draws):
+    estimate = tilted(1.2).log_normalizer(draws, generator(3))
+    r = np.exp(1.2 * torch.randn(draws, generator=generator(3), dtype=torch.float64).numpy())
+    assert estimate.value == pytest.approx(log(r.mean()), abs=1e-12)
+    assert estimate.error == pytest.approx(r.std(ddof=1) / sqrt(draws) / r.mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 4, 9, 10])
+def test_candidates_are_drawn_for_a_block_of_codes_at_a_time_and_each_code_is_one_of_its_own(n, monkeypatch):
+    """Where the ratio rises steeply the code is the largest of its candidates."""
+    monkeypatch.setattr(priors, "BLOCK", 4)
+    prior, rows = tilted(1e6), []
+    prior.classifier.register_forward_hook(lambda net, given, out: rows.append(len(given[0])))
+    with torch.device("meta"):  # where what names no device goes
+        z = prior.resample(n, generator(2), candidates=6)
+    assert sum(rows) == 6 * n and min(rows) > 0 and max(rows) <= 4 * 6
+    noise, largest = generator(2), []
+    for size in (4, 4, 4)[: n // 4] + ((n % 4,) if n % 4 else ()):
+        largest.append(torch.randn(size, 6, generator=noise, dtype=torch.float64).amax(1))
+        torch.rand(size, 6, generator=noise, dtype=torch.float64)  # the choice's
+    assert torch.equal(z[:, 0], torch.cat(largest))
+
+
+DRAWING = {
+    "loss": lambda noise: on_a_line().loss(torch.arange(4)[:, None].double(), noise)["loss"],
+    "log_normalizer": lambda noise: torch.tensor(on_a_line().log_normalizer(20, noise).value),
+    "resample": lambda noise: on_a_line().resample(5, noise, candidates=10),
+    "langevin": lambda noise: tilted(1.2).langevin(5, noise, steps=4),
+    "holes": lambda noise: torch.tensor(priors.holes(Mixture(POSTERIORS), 20, noise).kl),
+    "likelihoods": lambda noise: torch.tensor(
+        priors.likelihoods(on_a_line(), torch.arange(4)[:, None].double(), 0.0, 3, noise).contrastive
+    ),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWING.values(), ids=DRAWING)
+def test_what_is_drawn_depends_on_the_generator_alone(draw):
+    state = torch.random.get_rng_state()
+    first, again, other = (draw(generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_the_potential_is_minus_the_log_density_up_to_a_constant():
@@ -223,6 +272,17 @@ def test_the_likelihood_under_either_prior_is_the_integral():
         assert getattr(found, name) == pytest.approx(exact, abs=tolerance)
 
 
+@pytest.mark.equation("eq-priors-likelihood", oracle="closed form of the posterior, whose weights are all p(x)")
+@pytest.mark.parametrize("draws, decodes, most", [(1, 1, 1), (1, 2, 2), (3, 1, 3), (3, 7, 6)])
+def test_one_draw_is_enough_and_images_are_decoded_so_many_codes_at_a_time_or_one_by_one(draws, decodes, most):
+    prior = ContrastivePrior(VAE(Posterior(), Echo(), pixels=1, latents=1), Tilt(0.8))
+    x, rows = torch.tensor([[-1.0], [0.0], [2.0]], dtype=torch.float64), []
+    prior.vae.decoder.register_forward_hook(lambda net, given, out: rows.append(len(given[0])))
+    found = priors.likelihoods(prior, x, 0.8**2 / 2, draws, generator(), decodes=decodes)
+    assert sum(rows) == 3 * draws and max(rows) == most
+    assert found.standard == pytest.approx(-stats.norm.logpdf(x.numpy(), 0, sqrt(1.25)).mean(), abs=1e-9)
+
+
 @pytest.mark.equation("eq-priors-gain", oracle="quadrature")
 def test_the_bound_gains_the_divergence_of_the_aggregate_from_the_prior():
     gain = integral(lambda z: np.exp(log_q(z)) * (log_q(z) - stats.norm.logpdf(z)))
@@ -249,13 +309,14 @@ def test_under_the_standard_prior_the_likelihood_is_that_of_the_chapter_on_the_v
         (lambda: priors.holes(Mixture(POSTERIORS), 1), "draws >= 2, got 1"),
         (lambda: on_a_line().log_normalizer(1), "draws >= 2, got 1"),
         (lambda: on_a_line().resample(3, candidates=0), "at least 1, got 3 and 0"),
+        (lambda: on_a_line().resample(0), "at least 1, got 0 and 200"),
         (
             lambda: priors.likelihoods(on_a_line(), torch.tensor([[0.0]], dtype=torch.float64), 0.0, draws=0),
             "at least one draw an image",
         ),
         (lambda: priors.likelihoods(on_a_line(), torch.zeros(0, 1).double(), 0.0), "at least one image, got 500 and 0"),
     ],
-    ids=["no posteriors", "holes", "normalizer", "candidates", "draws", "no images"],
+    ids=["no posteriors", "holes", "normalizer", "candidates", "no codes", "draws", "no images"],
 )
 def test_numbers_that_tell_nothing_are_refused(call, message):
     with pytest.raises(ValueError, match=message):

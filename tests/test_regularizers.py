@@ -241,6 +241,20 @@ def test_means_are_normalized_as_torch_does_with_a_fixed_scale_in_training_and_o
     assert torch.allclose(ours.eval()(mu), 0.7 * (mu - ours.mean) / (ours.variance + 1e-5).sqrt())
 
 
+@pytest.mark.equation("eq-regularizers-rate-floor", oracle="derivation by hand")
+def test_the_means_of_two_data_points_are_gamma_apart_on_both_sides_of_the_shift():
+    norm = MeanNorm(2, gamma=0.7, eps=0.0).double()
+    norm.shift.data.copy_(torch.tensor([0.5, -3.0]))
+    mu = norm(torch.tensor([[1.0, 40.0], [3.0, 10.0]], dtype=torch.float64))
+    assert np.allclose(mu.detach(), [[0.5 - 0.7, -3 + 0.7], [0.5 + 0.7, -3 - 0.7]])
+
+
+def test_a_posteriors_variance_is_what_the_encoder_says_and_the_floor_together(images):
+    model = du_vae()
+    said = model.encoder(images).log_sigma.exp() ** 2
+    assert torch.allclose(model.encode(images).log_sigma.exp() ** 2, said + 1 / (2 * pi * e))
+
+
 @pytest.mark.equation("eq-regularizers-rate-floor", oracle="derivation by hand: the terms of the KL")
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 10**6), gamma=st.floats(0.1, 2), scale=st.floats(1e-1, 1e2))
@@ -264,6 +278,17 @@ def test_a_dropped_variance_is_the_floor_a_kept_one_moves_away_from_it_and_the_m
     spread = (np.exp(-1) - floor) * sqrt(0.2 / 0.8 / 40_000)
     assert abs(variance.mean() - np.exp(-1)) < 3.9 * spread  # a right one fails for one seed in 10,000
     assert 0.5 * log(2 * pi * e * ENTROPY_FLOOR) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.equation("eq-regularizers-variance-dropout", oracle="independent code: numpy, under the same noise")
+def test_a_variance_is_kept_by_noise_below_keep_and_dropped_by_noise_that_is_keep():
+    """Noise of half precision has 2,048 values; with one more to keep it the variance would not keep its mean."""
+    q = Normal(torch.zeros(20_000, 2).half(), torch.full((20_000, 2), -0.5).half())
+    noise = torch.rand(20_000, 2, generator=generator(1), dtype=torch.float16)
+    assert (noise == 0.5).sum() > 5
+    variance = (2 * du_vae(keep=0.5).drop(q, generator(1)).log_sigma.double()).exp().numpy()
+    floor = 1 / (2 * pi * e)
+    assert np.allclose(variance, np.where(noise.numpy() < 0.5, floor + 2 * (np.exp(-1) - floor), floor), rtol=0.02)
 
 
 def test_nothing_is_dropped_out_of_training_and_no_variance_is_below_the_floor(images):
@@ -332,6 +357,22 @@ def test_codes_far_apart_tell_all_and_one_posterior_for_all_tells_nothing():
     assert mutual_information(same, generator=generator())[0] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.equation("eq-regularizers-information", oracle="independent code: scipy, under the same noise")
+@pytest.mark.parametrize("n, draws", [(2, 1), (1, 2), (3, 2)])
+def test_the_estimate_is_the_mean_gain_and_its_error_the_gains_spread(n, draws):
+    mu, log_sigma = torch.randn(2, n, 1, generator=generator(5), dtype=torch.float64)
+    z = (mu + log_sigma.exp() * torch.randn(draws, n, 1, generator=generator(1), dtype=torch.float64)).numpy()
+    log_q = stats.norm.logpdf(z, mu[:, 0], log_sigma.exp()[:, 0])  # (draws, n, posteriors)
+    gain = log_q[:, range(n), range(n)] - np.log(np.exp(log_q).mean(-1))
+    estimate, error = mutual_information(Normal(mu, log_sigma), draws, generator(1))
+    assert estimate == pytest.approx(gain.mean(), abs=1e-12)
+    assert error == pytest.approx(gain.std(ddof=1) / sqrt(gain.size), abs=1e-12)
+
+
+def test_a_single_code_of_a_single_posterior_tells_nothing_and_has_no_error():
+    assert mutual_information(normal(1.5, 0.4)[None], 1, generator()) == (0.0, 0.0)
+
+
 def test_how_many_densities_are_held_at_once_changes_nothing(monkeypatch):
     q, values = Normal(*torch.randn(2, 30, 3, generator=generator(2), dtype=torch.float64)), []
     for block in (1, 7, 500):
@@ -360,12 +401,14 @@ def test_gaussians_of_two_kinds_are_an_error(no_shape_checks):
     [
         (lambda: geometric(1.5), r"alpha, the skew, must lie in \[0, 1\], or be None"),
         (lambda: du_vae(keep=0.0), r"must lie in \(0, 1\]; got 0.0"),
+        (lambda: du_vae(keep=1.01), r"must lie in \(0, 1\]; got 1.01"),
         (lambda: du_vae(gamma=-1.0), r"must be positive; got -1.0"),
+        (lambda: du_vae(gamma=0.0), r"must be positive; got 0.0"),
         (lambda: du_vae().train().encode(torch.zeros(1, 6).double()), "at least 2 data points, got 1"),
         (lambda: mutual_information(Normal(torch.zeros(3, 2), torch.zeros(3, 2)), 0), "must be at least 1; got 0"),
         (lambda: mutual_information(Normal(torch.zeros(0, 2), torch.zeros(0, 2))), r"at least one; got \(0, 2\)"),
     ],
-    ids=["skew", "keep", "gamma", "batch of one", "no draws", "no posteriors"],
+    ids=["skew", "keep", "keep of more than all", "gamma", "no gamma", "batch of one", "no draws", "no posteriors"],
 )
 def test_settings_that_cannot_be_right_are_refused(build, message):
     with pytest.raises(ValueError, match=message):

@@ -494,6 +494,27 @@ def test_evaluate_averages_over_images_however_they_are_split_into_batches(ortho
     assert score.active_units == 2
 
 
+@pytest.mark.equation("eq-vae-estimator-b", oracle="independent code: scipy, under the same noise")
+@pytest.mark.equation("eq-vae-iwae", oracle="independent code: scipy, under the same noise")
+@pytest.mark.parametrize(
+    "n, draws, decodes, batches", [(2, 1, 1, (1, 1)), (3, 2, 1, (1, 1, 1)), (3, 2, 5, (2, 1)), (2, 3, 9, (2,))]
+)
+def test_a_score_of_few_images_or_draws_is_their_mean_each_image_counting_alike(tilted, x, n, draws, decodes, batches):
+    model, x, rows, noise, parts = linear_vae(tilted), x[:n], [], generator(3), []
+    model.decoder.register_forward_hook(lambda net, given, out: rows.append(len(given[0])))
+    score = evaluate(model, x, draws, generator(3), decodes=decodes)
+    assert rows == [draws * batch for batch in batches]
+    for images in x.split(batches):
+        q = model.encode(images)
+        mu, sigma = q.mu.detach().numpy(), q.log_sigma.exp().detach().numpy()
+        z = mu + sigma * torch.randn(draws, len(images), 2, generator=noise, dtype=torch.float64).numpy()
+        log_likelihood = stats.norm.logpdf(images, z @ tilted.W.numpy().T + tilted.m.numpy(), sqrt(tilted.c)).sum(-1)
+        log_w = log_likelihood + (stats.norm.logpdf(z) - stats.norm.logpdf(z, mu, sigma)).sum(-1)
+        parts.append((-log_likelihood.mean(0), log(draws) - special.logsumexp(log_w, axis=0)))
+    distortion, nll = np.concatenate(parts, 1).mean(1)
+    assert score.distortion == pytest.approx(distortion, rel=1e-9) and score.nll == pytest.approx(nll, rel=1e-9)
+
+
 def test_evaluate_finds_the_nll_below_minus_the_elbo(tilted, x):
     score = evaluate(linear_vae(tilted), x, 2000, generator())
     assert score.negative_elbo == pytest.approx(-tilted.elbo(x, tilted.best_diagonal(x)).mean().item(), abs=0.02)
@@ -526,6 +547,8 @@ def test_a_latent_is_active_by_the_variance_of_its_mean_over_all_images_above_a_
     assert model.active_units(x) == 2
     assert model.active_units(x, threshold=0.0098) == 3
     assert model.active_units(x, threshold=0.2) == 1
+    two = double([0.0, 0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 2.0, 0.0, 0.0])  # of variances 1 / 2 and 2
+    assert [model.active_units(two, threshold=at) for at in (0.49, 0.5, 2.0)] == [2, 1, 0]
 
 
 def test_reconstructions_are_the_decoders_mean_at_the_mean_code(orthogonal):
@@ -571,6 +594,14 @@ def test_the_prior_is_a_standard_normal_of_the_models_precision():
 
 # Randomness, shapes, devices
 
+
+class Sampling(VAE):
+    """Its images are drawn, where the plain VAE takes the decoder's mean."""
+
+    def generate(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.decode(z).sample(generator)
+
+
 DRAWING = {
     "elbo": lambda model, x, noise: model.elbo(x, generator=noise).value,
     "elbo_a": lambda model, x, noise: model.elbo_a(x, generator=noise),
@@ -578,6 +609,8 @@ DRAWING = {
     "log_weights": lambda model, x, noise: model.log_weights(x, 2, noise),
     "loss": lambda model, x, noise: model.loss(x, noise)["loss"],
     "sample": lambda model, x, noise: model.sample(4, noise),
+    "sample of drawn images": lambda model, x, noise: Sampling(model.encoder, model.decoder, 6, 2).sample(4, noise),
+    "reconstruct by drawn images": lambda model, x, noise: Sampling(model.encoder, model.decoder, 6, 2).reconstruct(x, noise),
     "evaluate": lambda model, x, noise: torch.tensor(evaluate(model, x, 5, noise).nll),
 }
 
@@ -717,3 +750,5 @@ def test_a_score_takes_numbers_and_images_of_numpy(no_shape_checks):
     model, x = bernoulli_vae(6, 2, hidden=(5,)), torch.rand(3, 6, generator=generator())
     mine = evaluate(model, x.double().numpy(), np.int64(5), generator(), decodes=np.int64(10))
     assert mine == evaluate(model, x, 5, generator(), decodes=10)
+    with pytest.raises(TypeError, match=r"^x must be a tensor or a NumPy array of numbers, got list"):
+        evaluate(model, x.tolist())

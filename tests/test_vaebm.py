@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 from scipy.integrate import trapezoid
 from torch import Tensor, nn
 
@@ -68,11 +68,7 @@ class Square(nn.Module):
 
 
 def square(a: float, b: float) -> EnergyNetwork:
-    """Its one "layer" has to exist for the spectral norms; its weight is not used."""
-    net = nn.Sequential(Square(a, b))
-    net.unused = nn.Linear(1, 1)
-    net.forward = lambda x: net[0](x)
-    return EnergyNetwork(net).double()
+    return EnergyNetwork(nn.Sequential(Square(a, b)))
 
 
 def bent_vae(slope: float = 0.5, flat: float = 1.0) -> VAE:
@@ -167,6 +163,31 @@ def test_the_normalizer_is_the_mean_of_the_vaes_exponentiated_energies(world):
     assert model.log_normalizer(100_000, generator(1)).item() == pytest.approx(world.log_Z, abs=0.02)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         model.log_normalizer(0)
+
+
+@pytest.mark.equation("eq-vaebm-normalizer", oracle="independent code: scipy's logsumexp, under a replayed seed")
+@pytest.mark.parametrize("draws", [1, 6])
+@pytest.mark.parametrize("training, a", [(True, 0.3), (False, 1.1)])
+def test_the_normalizer_is_that_of_the_energy_in_training_and_of_its_average_after_it(draws, training, a):
+    model = EBM(square(0.3, -0.4), 1, Chains(8, 1, 0.0).double(), spread=2.0).train(training)
+    model.average.net[0].a.fill_(1.1)
+    x = 2 * torch.randn(draws, 1, generator=generator(3), dtype=torch.float64).numpy()
+    exact = special.logsumexp(-(a * x**2 - 0.4 * x)) - np.log(draws)
+    assert model.log_normalizer(draws, generator(3)).item() == pytest.approx(exact, abs=1e-12)
+
+
+@pytest.mark.equation("eq-vaebm-bound", oracle="derivation by hand: all but the energy is the same")
+@pytest.mark.equation("eq-vaebm-data-potential", oracle="derivation by hand: all but the energy is the same")
+def test_the_joint_density_and_its_bound_are_those_of_the_energy_in_training_and_of_its_average_after_it():
+    model, xz, log_Z = bent(0.3), double([0.3, -1.2], [2.0, 0.4], [-1.0, 1.5]), double(0.2)[0]
+    model.average.net[0].a.fill_(1.1)
+    x = xz[:, :1]
+    state = torch.random.get_rng_state()
+    bounds = [model.train(mode).bound(x, log_Z, generator(1)) for mode in (True, False)]
+    potentials = [model.train(mode).data_potential(xz) for mode in (True, False)]
+    assert torch.allclose(bounds[0] - bounds[1], 0.8 * x[:, 0] ** 2, atol=1e-12), "the same draw of z, and another energy"
+    assert torch.allclose(potentials[1] - potentials[0], 0.8 * x[:, 0] ** 2, atol=1e-12)
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 @pytest.mark.equation("eq-vaebm-bound", oracle="quadrature")
@@ -464,6 +485,12 @@ def test_chains_persist_at_restart_zero_and_are_all_short_at_one(restart, same):
     assert (chains.take(50, generator(1)) == chains.states).double().mean() == same
 
 
+def test_at_restart_zero_no_draw_restarts_a_chain():
+    chains = Chains(5000, 1, 0.0).bfloat16()  # in which one draw in 256 is exactly zero
+    assert torch.rand(5000, generator=generator(1), dtype=torch.bfloat16).min() == 0
+    assert torch.equal(chains.take(5000, generator(1)), chains.states)
+
+
 def test_negatives_are_langevin_steps_from_the_chains_and_go_back_to_them():
     model = bent(steps=3, step=0.02).train()
     start = model.chains.states.clone()
@@ -510,6 +537,29 @@ def test_two_processes_end_with_the_energy_and_the_chains_of_one(tmp_path):
         theirs = torch.load(tmp_path / f"{rank}.pt")
         for name, value in model.state_dict().items():
             assert torch.allclose(theirs[name], value, atol=1e-5), name
+
+
+# Samples
+
+
+def test_samples_take_the_trainings_steps_and_step_unless_others_are_given():
+    model, noise = tilted().eval(), partial(generator, 1)
+    samples = model.sample(4, noise())
+    assert torch.equal(samples, model.sample(4, noise(), steps=3, step=0.01))
+    assert not torch.allclose(samples, model.sample(4, noise(), steps=2))
+    assert not torch.allclose(samples, model.sample(4, noise(), step=0.02))
+
+
+@pytest.mark.equation("eq-vaebm-eps-potential", oracle="derivation by hand: one step, under a replayed seed")
+@pytest.mark.parametrize("n", [1, 4])
+def test_samples_begin_where_they_are_told_to(n):
+    """E = .3 x^2 - .4 x with x = 2 eps: grad U = 2 (.6 x - .4) + eps."""
+    model = EBM(square(0.3, -0.4), 1, Chains(8, 1, 0.0).double(), spread=2.0).eval()
+    start = torch.linspace(-1, 2, n)[:, None].float()  # of another type than the energy
+    moves = [torch.randn(n, 1, generator=generator(7), dtype=torch.float64), start.double()]
+    eps = moves[1] - 0.05 * (2 * (1.2 * moves[1] - 0.4) + moves[1]) + sqrt(0.1) * moves[0]
+    assert torch.allclose(model.sample(n, generator(7), steps=1, step=0.1, start=start), 2 * eps, atol=1e-12)
+    assert torch.equal(model.sample(n, steps=0, start=start), 2 * start.double())
 
 
 # What sampling costs
@@ -647,6 +697,58 @@ def test_annealed_langevin_with_the_exact_score_has_the_variance_of_its_recursio
     assert_mean_is(samples**2, variance)
 
 
+class Affine(nn.Module):
+    """(x, log sigma) -> 2 x - x' + log sigma / 2 + 1, x' the coordinates in turned order; NaN in the rows that are named."""
+
+    def __init__(self, *broken: int):
+        super().__init__()
+        self.broken = list(broken)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = 2 * x[:, :-1] - x[:, :-1].flip(1) + x[:, -1:] / 2 + 1
+        out[self.broken] = torch.nan
+        return out
+
+    @staticmethod
+    def score(x: np.ndarray, sigma: np.ndarray | float) -> np.ndarray:
+        return (2 * x - x[:, ::-1] + np.log(sigma) / 2 + 1) / sigma
+
+
+@pytest.mark.equation("eq-vaebm-denoising", oracle="independent code: numpy, under a replayed seed")
+def test_the_denoising_loss_is_its_formula_at_levels_and_noise_drawn_from_the_generator():
+    x, noise = torch.randn(7, 2, generator=generator(1)), generator(2)
+    levels = torch.tensor([1.5, 0.7, 0.2])
+    sigma = levels.double().numpy()[(torch.rand(7, generator=noise).numpy() * 3).astype(int)][:, None]
+    eps = torch.randn(7, 2, generator=noise).double().numpy()
+    rows = 0.5 * sigma**2 * (Affine.score(x.double().numpy() + sigma * eps, sigma) + eps / sigma) ** 2
+    for points in (x, x.double()):  # points of any type are taken as the levels'
+        loss = NCSN(Affine(), 2, levels).loss(points, generator(2))["loss"]
+        assert loss.dtype == torch.float32 and loss.item() == pytest.approx(rows.sum(1).mean(), rel=1e-5)
+
+
+@pytest.mark.equation("eq-vaebm-annealed", oracle="independent code: numpy, under a replayed seed")
+@pytest.mark.parametrize("n, steps", [(1, 1), (3, 2)])
+def test_annealed_langevin_is_its_recursion_with_noise_from_the_generator(n, steps):
+    levels, step, noise = (1.5, 0.7, 0.2), 0.3, generator(4)
+
+    def normal() -> np.ndarray:
+        return torch.randn(n, 2, generator=noise, dtype=torch.float64).numpy()
+
+    x = 1.5 * normal()
+    for sigma in levels:
+        for _ in range(steps):
+            h = step * sigma**2
+            x = x + h / 2 * Affine.score(x, sigma) + sqrt(h) * normal()
+    x = x + 0.2**2 * Affine.score(x, 0.2)
+    assert np.allclose(NCSN(Affine(), 2, double(*levels)).sample(n, generator(4), steps=steps, step=step), x, atol=1e-10)
+
+
+def test_annealed_sampling_names_the_chain_that_left_the_finite_numbers():
+    with pytest.raises(SamplerDiverged) as caught:
+        NCSN(Affine(2, 3), 2, double(1.0, 0.1)).sample(5, generator(1), steps=3)
+    assert (caught.value.step, caught.value.chain) == (6, 2)
+
+
 def test_noise_levels_fall_geometrically():
     assert torch.allclose(geometric_levels(2.0, 0.25, 4), torch.tensor([2.0, 1.0, 0.5, 0.25]))
     with pytest.raises(ValueError, match="largest > smallest > 0 and n >= 2"):
@@ -735,6 +837,7 @@ def test_a_step_on_a_gpu_waits_for_nothing(build):
         ({"step": 0.0}, "the step and the spread must be positive and finite, got 0.0"),
         ({"step": float("nan")}, "must be positive and finite, got nan"),
         ({"spread": -1.0}, "must be positive and finite"),
+        ({"spread": 0.0}, "must be positive and finite, got 0.01 and 0.0"),
         ({"decay": 1.0}, "0 <= decay < 1"),
         ({"magnitude": -0.1}, "penalties >= 0"),
     ],
@@ -771,7 +874,7 @@ def test_samples_and_steps_that_cannot_be_are_errors(n, steps, step):
         small().sample(n, steps=steps, step=step)
 
 
-@pytest.mark.parametrize("n, steps, step", [(0, 5, 0.1), (3, 0, 0.1), (3, 5, 0.0), (3, 5, float("nan"))])
+@pytest.mark.parametrize("n, steps, step", [(0, 5, 0.1), (3, 0, 0.1), (3, 5, 0.0), (3, 5, float("nan")), (3, 5, float("inf"))])
 def test_annealed_sampling_refuses_what_cannot_be(n, steps, step):
     with pytest.raises(ValueError, match="needs n >= 1, steps >= 1 and a positive, finite step"):
         NCSN(score_mlp(1, (4,)), 1, geometric_levels(1.0, 0.1, 3)).sample(n, steps=steps, step=step)
@@ -830,7 +933,7 @@ def test_power_iteration_takes_an_iteration_and_layers():
         def forward(self, x):
             return (x**2).sum(-1, keepdim=True)
 
-    assert EnergyNetwork(Bowl()).spectral_norms().sum() == 0
+    assert EnergyNetwork(Bowl()).spectral_norms().shape == (0,)
 
 
 def test_points_of_any_type_are_taken_as_the_energy_s():

@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers import double, generator, needs_cuda
 from vaecourse import processes, training, vq_vae
 from vaecourse.networks import GaussianNetwork, initial_weights
+from vaecourse.randomness import SharedGenerator
 from vaecourse.vq_vae import VQVAE, Codebook, EMACodebook, Quantized, conv_vq_vae, evaluate
 from vaecourse.vq_vae.model import Residual
 
@@ -65,11 +66,14 @@ def test_vectors_of_any_batch_get_one_code_each(shape):
         q = book(normal(*shape, seed=1))
         assert q.code.shape == shape[:-1] == q.commitment.shape and q.e.shape == q.straight_through.shape == shape
         assert torch.equal(q.code.flatten(), book(normal(*shape, seed=1).reshape(-1, 3)).code)
+        squares = ((q.z - q.e).detach().numpy() ** 2).sum(-1)
+        assert np.allclose(q.codebook_loss.detach(), squares) and np.allclose(q.commitment.detach(), squares)
 
 
 @pytest.mark.equation("eq-vq_vae-posterior", oracle="another library: scipy.cluster.vq")
 def test_the_posterior_is_certain_of_the_nearest_code():
-    model, x = linear(Codebook(normal(5, 2))), normal(7, 3, seed=1)
+    vectors = torch.cat([normal(4, 2), double([50.0, 50.0])])  # the last is nearest to nothing
+    model, x = linear(Codebook(vectors)), normal(7, 3, seed=1)
     posterior = model.posterior(x)
     code, _ = vq(model.encode(x).z.detach().reshape(-1, 2).numpy(), model.codebook.vectors.detach().numpy())
     assert posterior.shape == (7, 2, 5)
@@ -170,6 +174,15 @@ def test_beta_on_the_codebooks_term_slows_the_codes_and_holds_the_encoder_beta_t
     assert wrong.item() == pytest.approx(model.codebook.loss(q).mean().item()), "its value does not tell"
     assert torch.allclose(at_z, right_z / BETA) and torch.allclose(at_vectors, BETA * right_vectors)
     assert np.allclose(right_vectors, hand.at_codes(-2 * hand.gap / hand.code.size, 4))
+
+
+@pytest.mark.equation("eq-vq_vae-objective", oracle="derivation by hand")
+@pytest.mark.equation("eq-vq_vae-ema-objective", oracle="derivation by hand")
+def test_at_beta_zero_nothing_holds_vectors_near_their_codes():
+    z, vectors = normal(5, 2, seed=1), normal(3, 2)
+    learned, averaged = Codebook(vectors, beta=0.0), EMACodebook(vectors, beta=0.0)
+    nearest = torch.cdist(z, vectors).square().min(1).values
+    assert torch.allclose(learned.loss(learned(z)), nearest) and not averaged.loss(averaged(z)).any()
 
 
 def test_a_codebook_loss_after_the_straight_through_line_never_moves_the_codes(x):
@@ -280,6 +293,19 @@ def test_a_dead_code_moves_with_its_averages_to_a_vector_of_the_batch():
         assert (book.vectors[k] == z).all(1).sum() == 1 and torch.equal(book.sums[k], book.vectors[k])
     drawn = z[(torch.rand(4, generator=generator(2), dtype=torch.float64) * 9).long()]
     assert torch.equal(book.vectors[[1, 3]], drawn[[1, 3]])
+
+
+def test_processes_revive_a_code_at_the_same_vector(monkeypatch):
+    z, found = normal(40, 2, seed=1), []
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "joined", lambda mine: z)
+    for rank in (0, 1):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        book = EMACodebook(normal(4, 2), revive_below=0.5)
+        book.counts.zero_()
+        book.revive(z[20 * rank : 20 * rank + 20], SharedGenerator().manual_seed(3))
+        found.append(book.vectors)
+    assert torch.equal(*found) and all((row == z).all(1).any() for row in found[0])
 
 
 def test_a_code_revived_without_its_averages_is_back_where_it_died_after_one_step():
@@ -701,7 +727,10 @@ BAD = {
     "beta, the weight of the commitment, must not be negative; got -1": lambda: Codebook(torch.zeros(4, 3), beta=-1),
     "decay must lie in [0, 1), got 1": lambda: EMACodebook(torch.zeros(4, 3), decay=1.0),
     "eps, which keeps counts from zero, must be positive; got 0": lambda: EMACodebook(torch.zeros(4, 3), eps=0.0),
-    "revive_below must lie in [0, 1)": lambda: EMACodebook(torch.zeros(4, 3), revive_below=2.0),
+    "revive_below must lie in [0, 1): a revived code starts with a count of 1; got 1.0": lambda: EMACodebook(
+        torch.zeros(4, 3), revive_below=1.0
+    ),
+    "a codebook's vectors must be a tensor or a NumPy array of numbers, got list": lambda: Codebook([[0.0, 1.0]]),
     "must end in 3 coordinates, and be some; got shape (5, 2)": lambda: Codebook(torch.zeros(4, 3))(torch.zeros(5, 2)),
     "and be some; got shape (0, 3)": lambda: Codebook(torch.zeros(4, 3))(torch.zeros(0, 3)),
     "there are no codes to count": lambda: vq_vae.perplexity(torch.zeros(0, dtype=torch.int64), 4),
@@ -710,6 +739,7 @@ BAD = {
     "at least one code of at least one dimension, got 0 of 3": lambda: conv_vq_vae((1, 8, 8), 0, 3),
     "3 halvings need sides that are multiples of 8; images are 12 x 8": lambda: conv_vq_vae((1, 12, 8), 4, 3, halvings=3),
     "images must be rows, (batch, 64); got (2, 8, 8)": lambda: conv_vq_vae((1, 8, 8), 4, 3).loss(torch.zeros(2, 8, 8)),
+    "images must be rows, (batch, 64); got (2, 63)": lambda: conv_vq_vae((1, 8, 8), 4, 3).loss(torch.zeros(2, 63)),
     "vectors must end in (16, 3), (positions, dim)": lambda: conv_vq_vae((1, 8, 8), 4, 3).decode_vectors(torch.zeros(2, 16, 4)),
     "codes must end in 16 positions; got shape (2, 4)": lambda: conv_vq_vae((1, 8, 8), 4, 3).decode(rows_of(2, 4)),
     "there are no images to judge by": lambda: evaluate(conv_vq_vae((1, 8, 8), 4, 3), torch.zeros(0, 64)),
@@ -752,4 +782,5 @@ def test_codes_are_found_and_learned_in_their_own_precision_under_autocast():
 def test_vectors_in_half_precision_are_quantized_as_single(kind):
     book, z = kind(torch.randn(4, 8, generator=generator())), torch.randn(5, 8, generator=generator(1)).bfloat16()
     assert torch.equal(book(z).code, book(z.float()).code) and book(z).straight_through.dtype == torch.float32
+    assert torch.equal(vq_vae.nearest(z, book.vectors), book(z.float()).code)
     book.after_step()

@@ -14,8 +14,9 @@ from scipy import stats
 from scipy.cluster.vq import vq
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from helpers import generator, needs_cuda
+from helpers import assert_mean_is, generator, needs_cuda
 from vaecourse import training
 from vaecourse.distributions import Categorical
 from vaecourse.vq_vae2 import VQVAE2, CodePrior, HierarchicalPrior, attention, bits_per_code, conv_vq_vae2, evaluate, prior
@@ -131,6 +132,25 @@ def test_a_code_of_the_bottom_reaches_fewer_pixels_than_one_of_the_top():
     assert sizes[1] <= 20**2 < sizes[0]
 
 
+def test_codes_are_a_pair(no_shape_checks):
+    with pytest.raises(ValueError, match="longer"):
+        tiny().decode((rows_of(3, 1), rows_of(3, 4), rows_of(3, 4)))
+
+
+def test_each_level_revives_its_codes_with_the_generator_alone(x):
+    state, found = torch.random.get_rng_state(), []
+    for seed in (1, 1, 2):
+        model = tiny(codes=(30, 40), revive_below=0.5)
+        model.loss(x)
+        for book in (model.top, model.bottom):
+            book.counts.zero_()
+        model.after_step(generator(seed))
+        found.append((model.top.vectors, model.bottom.vectors))
+    for first, again, other in zip(*found, strict=True):
+        assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_a_score_is_over_all_images_however_they_are_split(batch):
     model, x = tiny(codes=(5, 4)), uniform(20, 16)
@@ -186,6 +206,8 @@ def test_attention_is_the_weighted_mean_of_what_came_before(new, all_):
     ours = attention(q, k, v)
     for b, h in np.ndindex(2, 3):
         assert np.allclose(ours[b, h], attention_by_hand(q[b, h].numpy(), k[b, h].numpy(), v[b, h].numpy()), atol=1e-12)
+    for at in (0, (1, 2)):  # without one or both of the axes in front
+        assert torch.allclose(attention(q[at], k[at], v[at]), ours[at], atol=1e-12)
     if new == all_:
         assert torch.allclose(ours, nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True))
 
@@ -271,6 +293,42 @@ def test_later_codes_change_no_earlier_logits_to_the_bit(free):
         assert torch.equal(free.logits(other)[:, : i + 1], free.logits(code)[:, : i + 1])
 
 
+def test_what_a_position_says_first_is_what_stands_there_and_where_it_stands(conditioned):
+    """Where all blocks add nothing: the meaning and the place, added, normalized, and read by one linear layer."""
+    with torch.no_grad():
+        for block in conditioned.blocks:
+            for layer in (block.combine, block.think[-1]):
+                layer.weight.zero_()
+                layer.bias.zero_()
+        conditioned.read[-1].bias.copy_(uniform(3))
+    code = torch.tensor([[2, 0, 1]])
+    start, meaning, place, W = (
+        p.detach().numpy()
+        for p in (conditioned.start.weight, conditioned.meaning.weight, conditioned.place, conditioned.read[-1].weight)
+    )
+    h = np.concatenate([start[CONTEXT[0]], meaning[code[0]]]) + place
+    h = (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-5)
+    logits = h @ W.T + uniform(3).numpy()
+    assert np.allclose(conditioned.logits(code, CONTEXT)[0].detach(), logits[2:], atol=1e-10)
+
+
+def test_a_prior_has_no_place_and_no_start_that_is_never_used(free, conditioned):
+    for model, contexts in ((free, (None,)), (conditioned, (CONTEXT, 3 - CONTEXT))):
+        for context in contexts:
+            rows = all_rows(3, 4)
+            model.loss(rows if context is None else (rows, context.expand(81, 3)))["loss"].backward()
+        for p in (model.place, model.start.weight):
+            assert p.grad.abs().sum(1).min() > 1e-9
+
+
+def test_a_prior_starts_out_nearly_uniform():
+    model = CodePrior(500, 60, context=(50, 40), width=64)
+    for p in (model.place, model.start.weight, model.meaning.weight, model.read[-1].weight):
+        assert_mean_is(p, 0.0)
+        assert p.std().item() == pytest.approx(0.02, rel=3.9 / (2 * p.numel()) ** 0.5)
+    assert not model.read[-1].bias.any()
+
+
 @pytest.mark.parametrize("ahead", [1, 4])
 def test_a_mask_that_lets_a_position_look_ahead_gives_no_distribution(ahead, monkeypatch):
     def peeking(q, k, v):
@@ -299,11 +357,15 @@ def sample_slowly(model: CodePrior, n: int, noise: torch.Generator, context: Ten
 
 
 @pytest.mark.equation("eq-vq_vae2-cache", oracle="independent code: sampling without a cache, under the same noise")
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(
+    "dtype, tolerance, layers", [(torch.float64, 1e-12, 3), (torch.float64, 1e-12, 1), (torch.float32, 1e-5, 3)]
+)
 @torch.no_grad()
-def test_sampling_with_kept_keys_and_values_is_sampling_without_them(dtype, tolerance):
+def test_sampling_with_kept_keys_and_values_is_sampling_without_them(dtype, tolerance, layers):
     for context in (None, torch.arange(30).reshape(6, 5) % 7):
-        model = strong(CodePrior(11, 12, context=None if context is None else (7, 5), width=16, heads=4, layers=3)).to(dtype)
+        model = strong(CodePrior(11, 12, context=None if context is None else (7, 5), width=16, heads=4, layers=layers)).to(
+            dtype
+        )
         logits: list[Tensor] = []
         hook = model.read.register_forward_hook(lambda module, inputs, output, to=logits: to.append(output[:, -1]))
         fast = model.sample(6, generator(3), context=context)
@@ -347,6 +409,17 @@ def test_ancestral_samples_come_as_often_as_their_probability_says():
     assert stats.chisquare(observed[keep], wanted[keep]).pvalue > 1e-4
 
 
+def test_a_prior_of_a_model_is_two_priors_of_the_stated_sizes():
+    both, sizes = HierarchicalPrior.of(tiny(), width=12, heads=3, layers=1, seed=5), {"width": 12, "heads": 3, "layers": 1}
+    for level, same in (
+        (both.top, CodePrior(3, 1, **sizes, seed=5)),
+        (both.bottom, CodePrior(2, 4, (3, 1), **sizes, seed=5)),
+    ):
+        theirs = same.state_dict()
+        assert theirs.keys() == level.state_dict().keys() and level.blocks[0].heads == 3
+        assert all(torch.equal(value, theirs[name]) for name, value in level.state_dict().items())
+
+
 def test_images_are_drawn_from_the_top_down():
     model = tiny()
     both = HierarchicalPrior.of(model, width=8, heads=2).double()
@@ -365,7 +438,7 @@ def test_without_a_prior_codes_of_both_levels_are_drawn_evenly():
     above, below = model.prior(6)
     assert torch.allclose(above.log_prob(top).exp(), torch.full((6, 1), 1 / 3, dtype=torch.float64))
     assert torch.allclose(below.log_prob(bottom).exp(), torch.full((6, 4), 1 / 2, dtype=torch.float64))
-    assert model.latents == 1 + 4
+    assert above.logits.shape == (6, 1, 3) and below.logits.shape == (6, 4, 2) and model.latents == 1 + 4
 
 
 # Bits
@@ -379,7 +452,9 @@ def test_a_uniform_prior_pays_log2_of_the_codes_and_any_other_the_entropy_and_it
     by_hand = -both.top.log_prob(top).mean().item() / 2 / log(2), -both.bottom.log_prob(bottom, top).mean().item() / 3 / log(2)
     assert bits_per_code(both, (top, bottom)) == pytest.approx(by_hand)
     assert bits_per_code(both, (top, bottom), batch=2) == pytest.approx(by_hand)
-    assert [both.loss((top, bottom))[name].item() for name in ("top_bits", "bottom_bits")] == pytest.approx(by_hand)
+    parts = {name: value.item() for name, value in both.loss((top, bottom)).items()}
+    nats = 2 * log(2) * by_hand[0] + 3 * log(2) * by_hand[1]
+    assert parts == pytest.approx({"loss": nats, "top_bits": by_hand[0], "bottom_bits": by_hand[1]})
     for level in (both.top, both.bottom):
         for p in level.read[-1].parameters():
             p.zero_()
@@ -388,6 +463,13 @@ def test_a_uniform_prior_pays_log2_of_the_codes_and_any_other_the_entropy_and_it
     log_q, p = q.log_prob(all_rows(3, 3)).numpy(), stats.dirichlet(np.ones(27)).rvs(random_state=0)[0]
     paid = sum(p_i * q.loss(row[None])["bits"].item() for p_i, row in zip(p, all_rows(3, 3), strict=True))
     assert paid == pytest.approx((stats.entropy(p, base=2) + stats.entropy(p, np.exp(log_q), base=2)) / 3, abs=1e-9)
+
+
+def test_rows_of_one_level_without_those_of_the_other_have_no_bits(no_shape_checks):
+    both = HierarchicalPrior(CodePrior(4, 2, width=8, heads=2), CodePrior(3, 3, context=(4, 2), width=8, heads=2))
+    for n, m in ((2, 4), (4, 2)):
+        with pytest.raises(ValueError, match=r"shorter|longer"):
+            bits_per_code(both, (rows_of(n, 2), rows_of(m, 3)), batch=2)
 
 
 @pytest.mark.slow
@@ -455,6 +537,40 @@ def test_neither_a_step_of_either_stage_nor_sampling_waits_for_the_device(x):
     assert reads.found == []
 
 
+class OneDevice(TorchDispatchMode):
+    """Fails where an operation is given tensors of several devices, but for a copy."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        devices = {leaf.device for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim}
+        assert len(devices) < 2 or "copy" in str(func), f"{func} is given tensors on {devices}"
+        return func(*args, **(kwargs or {}))
+
+
+def test_codes_and_contexts_may_lie_elsewhere_than_the_model():
+    """On the device "meta", which computes shapes alone."""
+    model = tiny()
+    both = HierarchicalPrior.of(model, width=8, heads=2).double().to("meta")
+    model.to("meta")
+    top, bottom = rows_of(3, 1), rows_of(3, 4)
+    with OneDevice():
+        found = [
+            model.decode((top, bottom)).mean,
+            both.top.log_prob(top),
+            both.bottom.log_prob(bottom, top),
+            both.bottom.logits(bottom[:, :2], top),
+            both.top.logits(top[:, :0]),
+            both.bottom.sample(3, generator(), context=top),
+        ]
+    assert [(part.device.type, *part.shape) for part in found] == [
+        ("meta", 3, 16),
+        ("meta", 3),
+        ("meta", 3),
+        ("meta", 3, 3, 2),
+        ("meta", 3, 1, 3),
+        ("meta", 3, 4),
+    ]
+
+
 @pytest.mark.gpu
 @needs_cuda
 def test_a_gpu_computes_and_draws_what_the_cpu_does(x):
@@ -495,6 +611,7 @@ def rows_of(n: int, length: int) -> Tensor:
 
 BAD = {
     "images must be rows, (batch, 16); got (2, 4, 4)": lambda: tiny().loss(torch.zeros(2, 4, 4)),
+    "images must be rows, (batch, 16); got (2, 15)": lambda: tiny().loss(torch.zeros(2, 15)),
     "2 halvings need sides that are multiples of 4; images are 6 x 4": lambda: conv_vq_vae2((1, 6, 4), (3, 2), 2, halvings=1),
     "the top vectors must be (batch, 1, 2); got (3, 2, 2)": lambda: tiny().decode((rows_of(3, 2), rows_of(3, 4))),
     "the bottom vectors must be (batch, 4, 2)": lambda: tiny().decode_vectors(torch.zeros(3, 1, 2), torch.zeros(3, 4, 1)),
@@ -502,6 +619,10 @@ BAD = {
     "at least one code of at least one dimension, got 0 of 2": lambda: tiny(codes=(0, 2)),
     "all sizes of a prior must be at least 1; got 0 codes": lambda: CodePrior(0, 4),
     "context (2, 0)": lambda: CodePrior(3, 4, context=(2, 0)),
+    "length 0": lambda: CodePrior(3, 0),
+    "width 0": lambda: CodePrior(3, 4, width=0),
+    "0 heads": lambda: CodePrior(3, 4, heads=0),
+    "0 layers": lambda: CodePrior(3, 4, layers=0),
     "width must be a multiple of the heads, got 10 and 4": lambda: CodePrior(3, 4, width=10),
     "codes must be rows of 4, got shape (2, 3)": lambda: CodePrior(3, 4).log_prob(rows_of(2, 3)),
     "codes must be rows of at most 3, got shape (2, 4)": lambda: CodePrior(3, 4).logits(rows_of(2, 4)),

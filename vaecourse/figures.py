@@ -205,7 +205,7 @@ def latent_plane(
 def reparameterization_graph(axes: Sequence[Axes] | np.ndarray | None = None) -> Figure | None:
     """The graph of f(z), z ~ N(mu, sigma^2), before and after reparameterization, and how far the gradient gets in each.
 
-    `axes` are two; after eq-vae-reparameterization, with random nodes round and the others square.
+    `axes` are two; after the reparameterization, with random nodes round and the others square.
     """
     figure = None
     if axes is None:

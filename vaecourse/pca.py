@@ -154,8 +154,8 @@ def em_step(model: ProbabilisticPCA, x: Float[Tensor, "n pixels"]) -> Probabilis
     log-joint: W = (sum (x - m) E[z]') (sum E[zz'])^-1, and c is the mean of |x - m|^2 - 2 E[z]'W'(x - m) + tr(E[zz'] W'W), an
     entry of x. Equation eq-pca-em; Tipping and Bishop (1999).
 
-    Columns of W stay in the span that they begin in: from W = 0, which says nothing of x, W is 0 for ever. Start from random
-    numbers. Raises ValueError where no variance is left for the noise.
+    A step never raises the rank of W: from W = 0, which says nothing of x, W is 0 for ever. Start from random numbers. Raises
+    ValueError where no variance is left for the noise.
     """
     m, W, c = x.mean(0), model.W, model.c
     centered, identity = x - m, torch.eye(W.shape[1], dtype=W.dtype, device=W.device)

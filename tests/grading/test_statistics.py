@@ -115,9 +115,11 @@ def test_many_entries_share_the_rate():
         assert 2 * entries * stats.norm.sf(estimate.chance(2 * entries).item()) == pytest.approx(FALSE_ALARMS / 4, rel=1e-4)
 
 
+@pytest.mark.equation("eq-prerequisites-standard-error", oracle="another library: SciPy's standard error of the mean")
 def test_skewness_of_either_sign_widens_the_threshold():
     draws = exponential(generator(), 300, 5)
     estimate, mirrored = Estimate.of_mean(draws), Estimate.of_mean(-draws)
+    assert np.allclose(estimate.value, draws.numpy().mean(0))
     assert np.allclose(estimate.skewness, stats.skew(draws.numpy()) / sqrt(300))
     assert np.allclose(estimate.error, stats.sem(draws.numpy()))
     assert torch.allclose(estimate.chance(2), mirrored.chance(2))

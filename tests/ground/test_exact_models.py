@@ -214,7 +214,8 @@ def test_a_linear_vae_whose_decoder_has_orthogonal_columns_has_no_gap():
 def test_the_tilted_gaussian_is_scipys_and_its_kl_is_torchs(rho):
     model, z = TiltedGaussian(rho), torch.randn(7, 2, dtype=torch.float64)
     covariance = double([1, rho], [rho, 1])
-    assert np.allclose(model.log_prob(z), stats.multivariate_normal(cov=covariance.numpy()).logpdf(z.numpy()))
+    exact = stats.multivariate_normal(cov=covariance.numpy()).logpdf(z.numpy())
+    assert np.allclose(model.log_prob(z), exact) and np.allclose(model.log_prob(z.float()), exact, atol=1e-4)
     q = Normal(z, 0.3 * z)
     p = oracle.MultivariateNormal(torch.zeros(2, dtype=torch.float64), covariance)
     normal = oracle.MultivariateNormal(q.mu, scale_tril=torch.diag_embed(q.log_sigma.exp()))
@@ -300,6 +301,8 @@ def test_where_no_variance_is_left_for_the_noise_the_fit_says_how_many_latents_t
         with pytest.raises(ValueError, match=r"they span 3 dimensions. Take at most 2 latents"):
             ProbabilisticPCA.fit(data, latents)
     assert ProbabilisticPCA.fit(data, 2).evidence(data[:2]).isfinite().all()
+    with pytest.raises(ValueError, match="they span 0 dimensions"):
+        ProbabilisticPCA.fit(torch.zeros(9, 3), 1)
     few = torch.randn(10, 40, generator=generator())
     with pytest.raises(ValueError, match="they span 9 dimensions"):
         ProbabilisticPCA.fit(few, 12)
@@ -310,6 +313,10 @@ def test_where_no_variance_is_left_for_the_noise_the_fit_says_how_many_latents_t
 def test_half_precision_data_are_fitted_in_single():
     x = torch.randn(50, 4, generator=generator()).half()
     assert ProbabilisticPCA.fit(x, 1).W.dtype == torch.float32
+
+
+def test_a_models_precision_has_the_type_of_its_weights():
+    assert ProbabilisticPCA(torch.ones(3, 2, dtype=torch.bfloat16), torch.zeros(3), 0.5).precision.dtype == torch.bfloat16
 
 
 def test_a_joint_table_with_zeros_has_its_bound_at_the_posterior_and_no_posterior_of_the_impossible():

@@ -56,6 +56,20 @@ def test_a_fixed_log_sigma_is_no_parameter_but_moves_and_is_saved_with_the_netwo
     assert network.double()(torch.zeros(1, 2, dtype=torch.float64)).log_sigma.tolist() == [[log_sigma] * 3]
 
 
+def test_a_log_sigma_for_each_output_is_the_networks_own_and_moves_and_is_saved_with_it(no_shape_checks):
+    given = torch.tensor([-1.5, 0.0, 2.0])
+    network = GaussianNetwork(mlp(2, 3).double(), given)
+    given.zero_()
+    assert network.log_sigma.dtype == torch.float64 and "log_sigma" not in dict(network.named_parameters())
+    assert network.state_dict()["log_sigma"].tolist() == [-1.5, 0.0, 2.0]
+    assert network(torch.zeros(1, 2).double()).log_sigma.tolist() == [[-1.5, 0.0, 2.0]]
+    assert network.to("meta").log_sigma.is_meta
+    of_no_parameters = GaussianNetwork(nn.Identity(), np.array([0.5, 1.0], dtype=np.float32))
+    assert of_no_parameters(torch.zeros(4, 2)).log_sigma.tolist() == [[0.5, 1.0]] * 4
+    with pytest.raises(TypeError, match="log_sigma"):
+        GaussianNetwork(mlp(2, 3), "-1")
+
+
 @pytest.mark.parametrize("shape", [(), (3,)], ids=["one for all", "one for each output"])
 def test_a_shared_log_sigma_is_a_parameter_that_learns(shape):
     network = GaussianNetwork(mlp(2, 3), nn.Parameter(torch.zeros(shape)))

@@ -92,8 +92,8 @@ def _culprit(model: Model[Q], q: Q, number: int) -> BoundFell:
 def ascend(model: Model[Q], q: Q, *, sweeps: int = 1000, tolerance: float = 1e-6) -> Iterator[Step[Q]]:
     """Coordinate ascent from q: yields the start and the state after each sweep.
 
-    It ends when a sweep gains `tolerance` nats or less, or after `sweeps` of them. At its end no factor alone can raise the
-    bound by more. That is a local optimum, or a saddle, which a change of several factors at once leaves; or the factors hold
+    It ends when a sweep gains `tolerance` nats or less, or after `sweeps` of them. At its end no factor gained more when its
+    turn came. That is near a local optimum, or a saddle, which a change of several factors at once leaves; or the factors hold
     one another, and each sweep gains little of the much that is left, which `fit` tells. Raises BoundFell where the ELBO falls,
     ValueError where it is not a number, and for negative sweeps or tolerance.
     """

@@ -54,8 +54,12 @@ def alpha_beta_divergence(
     # The same where a dial is 0 or near it, its density by the mean of a small power over the other's escort: nothing cancels.
     one, other = (log_q, log_p) if abs(beta) <= abs(alpha) else (log_p, log_q)
     of_one, of_other = (total * log_density + log_measure for log_density in (one, other))
-    mean = power_mean(other - one, small, of_one.softmax(0))
-    return (of_other.logsumexp(0) - of_one.logsumexp(0)) / (large * total) - mean / large
+    shares = of_one.softmax(0)
+    if total < SMALL_POWER and (log_q > -inf).all() and (log_p > -inf).all():
+        gain = power_mean(other - one, total, shares)
+    else:
+        gain = (of_other.logsumexp(0) - of_one.logsumexp(0)) / total
+    return (gain - power_mean(other - one, small, shares)) / large
 
 
 def alpha_beta_gradient(

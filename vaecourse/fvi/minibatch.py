@@ -39,11 +39,11 @@ def factor_bound(
 ) -> Float[Tensor, ""]:
     """N / M sum over the batch of log E_q[(p(x_m | z) (p(z) / q(z))^(1/N))^(1 - alpha)] / (1 - alpha), nats (eq-fvi-factors).
 
-    log_ratio = log p(z) - log q(z). Unbiased in the choice of the batch; at alpha = 1 it is the ELBO. It is no bound of the
-    evidence, and its best q is not that of D_alpha(q || p), however many the data: for a well-specified Gaussian likelihood the
-    variance goes to 1 / alpha times the posterior's. The black-box alpha energy of Hernandez-Lobato et al. (2016), their
-    alpha being 1 - alpha here, with every factor of q tied. Raises ValueError for an empty batch, n < M, or an alpha that is
-    not finite.
+    log_ratio = log p(z) - log q(z). Unbiased in the choice of the batch. At alpha = 1 it is the ELBO, for alpha > 1 below it,
+    for alpha < 1 above it, and perhaps above log p(x). Its best q is not that of D_alpha(q || p), however many the data: for a
+    well-specified Gaussian likelihood the variance goes to 1 / alpha times the posterior's. The black-box alpha energy of
+    Hernandez-Lobato et al. (2016), their alpha being 1 - alpha here, with every factor of q tied. Raises ValueError for an
+    empty batch, n < M, or an alpha that is not finite.
     """
     _check(log_likelihood, n)
     if not isfinite(alpha):

@@ -47,8 +47,8 @@ def _local_log_weight(q: Posterior, factors: Factors, z: Tensor) -> tuple[Tensor
 def rao_blackwell(q: Posterior, log_joint: Factors, z: Num[Tensor, "draws *points latents"]) -> Estimate:
     """grad log q_i(z_i) times (the terms that touch z_i - log q_i(z_i)), for each latent i (eq-gradients-rao-blackwell).
 
-    What is left out has expectation zero, since the other latents are independent of this one under q. Its variance may be
-    the larger, though rarely (eq-gradients-left-out). Ranganath, Gerrish and Blei (2014). Raises TypeError unless log_joint is
+    What is left out has expectation zero, since the other latents are independent of this one under q; the variance may grow
+    all the same (eq-gradients-left-out). Ranganath, Gerrish and Blei (2014). Raises TypeError unless log_joint is
     Factors, ValueError where its terms and touches do not fit z.
     """
     f, f_i = _local_log_weight(q, log_joint, z)
