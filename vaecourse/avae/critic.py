@@ -94,14 +94,17 @@ class Critic(nn.Module):
     def both(
         self, real: Float[Tensor, "batch pixels"], fake: Float[Tensor, "others pixels"]
     ) -> tuple[Logits, Float[Tensor, " others"]]:
-        """The logits of real and generated images, whose features are found in one pass.
+        """The logits of real and generated images, in one pass; each kind is judged apart where its own deviation counts.
 
         Raises ValueError where the two kinds have not the same number of pixels.
         """
         if real.shape[1:] != fake.shape[1:]:
             pixels = f"real ones have {tuple(real.shape)}, generated ones {tuple(fake.shape)}"
             raise ValueError(f"images are rows of as many pixels, (batch, pixels), real or generated; {pixels}")
-        on_real, on_fake = self.features(torch.cat([real, fake])).split([len(real), len(fake)])
+        features, sizes = self.features(torch.cat([real, fake])), [len(real), len(fake)]
+        if not self.deviation:
+            return self.judge(features).split(sizes)
+        on_real, on_fake = features.split(sizes)
         return self.judge(on_real), self.judge(on_fake)
 
     def loss(

@@ -76,8 +76,8 @@ def _encoder(networks: Networks, latents: int) -> GaussianNetwork:
 
 
 def _critic(networks: Networks, features: int, **settings: float | bool) -> Critic:
-    head = nn.Sequential(nn.SiLU(), nn.Linear(features + settings.get("deviation", False), 1))
-    return Critic(networks.inward(features), head, **settings)
+    body, width = networks.inward(features), features + settings.get("deviation", False)
+    return Critic(body, nn.Sequential(nn.SiLU(), nn.Linear(width, 1)), **settings)
 
 
 def _vae(networks: Networks, latents: int, log_sigma: float) -> VAE:
