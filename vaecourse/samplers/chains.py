@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from vaecourse.samplers.diagnostics import effective_sample_size, split_r_hat
 from vaecourse.samplers.steps import (
     Potential,
     State,
+    Step,
     at,
     at_without_gradient,
     hmc_step,
@@ -51,7 +53,7 @@ class Trace:
     energy: Float[Tensor, "draws chains"]
     acceptance: float
     """Mean probability of acceptance after the warm-up; 1 for unadjusted Langevin."""
-    step: float
+    step: float | Float[Tensor, " dim"]
     """The step after the warm-up: what was given, or what was found."""
     calls: int
     """How often the potential was called, on all chains at once, warm-up included; for all but Metropolis with its gradient."""
@@ -94,12 +96,14 @@ class DualAveraging:
         return self.log_mean.exp()
 
 
-def _check(z: Tensor, step: float, steps: int, warmup: int, every: int, target: float | None) -> None:
+def _check(z: Tensor, step: Step, steps: int, warmup: int, every: int, target: float | None) -> None:
     if z.ndim != 2 or 0 in z.shape:
         raise ValueError(f"chains are rows, (chains, dim), at least one; got shape {tuple(z.shape)}")
     if not z.is_floating_point():
         raise TypeError(f"chains move in real numbers: z must be a tensor of floats, got {z.dtype}")
-    if not step > 0 or step == float("inf"):
+    if isinstance(step, Tensor) and step.ndim and step.shape != z.shape[1:]:
+        raise ValueError(f"steps of their own have one for each coordinate, ({z.shape[1]},); got {tuple(step.shape)}")
+    if not all(0 < each < inf for each in torch.as_tensor(step).flatten().tolist()):
         raise ValueError(f"step must be positive and finite, got {step}")
     if steps < 1 or warmup < 0 or not 1 <= every <= steps:
         raise ValueError(f"needs steps >= 1, warmup >= 0, 1 <= every <= steps; got {steps}, {warmup}, {every}")
@@ -123,7 +127,7 @@ def _finite(state: State) -> Tensor:
 def _run(
     transition: Callable[..., tuple[State, Tensor]],
     start: State,
-    step: float,
+    step: Step,
     steps: int,
     generator: Generator | None,
     warmup: int,
@@ -133,7 +137,8 @@ def _run(
 ) -> tuple[Tensor, Trace]:
     """Warm up, then walk and keep the trace; `calls`: how often one transition calls the potential."""
     _look([_finite(start)], 0, False)
-    state, size, draws, energies, acceptance = start, start.energy.new_tensor(step), [], [], torch.zeros_like(start.energy)
+    size = step.to(start.energy) if isinstance(step, Tensor) else start.energy.new_tensor(step)
+    state, draws, energies, acceptance = start, [], [], torch.zeros_like(start.energy)
     tuner = DualAveraging(size, target) if target and warmup else None
     for length, warming in ((warmup, True), (steps, False)):
         finite = []
@@ -155,7 +160,7 @@ def _run(
         torch.stack(draws),
         torch.stack(energies),
         (acceptance / steps).mean().item(),
-        size.item(),
+        size if size.ndim else size.item(),
         1 + calls * (warmup + steps),
     )
     return state.z, trace
@@ -164,7 +169,7 @@ def _run(
 def langevin(
     potential: Potential,
     z: Float[Tensor, "chains dim"],
-    step: float,
+    step: float | Float[Tensor, " dim"],
     steps: int,
     generator: Generator | None = None,
     *,
@@ -173,7 +178,7 @@ def langevin(
 ) -> tuple[Float[Tensor, "chains dim"], Trace]:
     """Unadjusted Langevin dynamics (ULA), z - (h/2) grad U + sqrt(h) eps at each step: the last points and the trace.
 
-    `warmup` steps are walked first and not kept. Raises SamplerDiverged, and ValueError or TypeError for chains, numbers or a
+    h = `step`, one for all coordinates or one for each. `warmup` steps are walked first and not kept. Raises SamplerDiverged, and ValueError or TypeError for chains, numbers or a
     potential that cannot be right. Equation eq-samplers-langevin.
     """
     _check(z, step, steps, warmup, every, None)

@@ -10,7 +10,7 @@ calls. `ebm`: the energy-based model and its training. `vaebm`: the VAE in it. `
 
 from vaecourse.vaebm.chains import Calls, Chains, count_calls
 from vaecourse.vaebm.ebm import EBM
-from vaecourse.vaebm.energy import EnergyNetwork, energy_mlp
+from vaecourse.vaebm.energy import EnergyNetwork, LocalAndGlobal, energy_conv, energy_mlp
 from vaecourse.vaebm.ncsn import NCSN, geometric_levels, score_mlp
 from vaecourse.vaebm.vaebm import VAEBM, GeneratorStep
 
@@ -22,7 +22,9 @@ __all__ = [
     "Chains",
     "EnergyNetwork",
     "GeneratorStep",
+    "LocalAndGlobal",
     "count_calls",
+    "energy_conv",
     "energy_mlp",
     "geometric_levels",
     "score_mlp",

@@ -23,8 +23,8 @@ from vaecourse.vaebm.energy import EnergyNetwork
 class EBM(nn.Module):
     """p(x) = N(x; 0, s^2 I) exp(-E(x)) / Z, s = `spread`: a plain energy-based model over a wide Gaussian (eq-vaebm-ebm).
 
-    energy: E. dim: the width of eps. Training runs `steps` Langevin steps of size `step` from each chain of `chains` (width
-    `dim`). `magnitude` and `spectral` weigh the two penalties of the loss; `decay` is that of the average of E's weights,
+    energy: E. dim: the width of eps. Training runs `steps` Langevin steps of size `step`, one for all coordinates of eps or
+    one for each, from each chain of `chains` (width `dim`). `magnitude` and `spectral` weigh the two penalties of the loss; `decay` is that of the average of E's weights,
     with which samples are drawn after training.
 
     The step has to suit the narrowest well: where the potential curves by k, chains spread to a variance of
@@ -39,7 +39,7 @@ class EBM(nn.Module):
         chains: Chains,
         *,
         steps: int = 20,
-        step: float = 0.01,
+        step: float | Float[Tensor, " dim"] = 0.01,
         magnitude: float = 0.0,
         spectral: float = 0.0,
         decay: float = 0.99,
@@ -48,7 +48,10 @@ class EBM(nn.Module):
         super().__init__()
         if steps < 1:
             raise ValueError(f"steps, the Langevin steps between two updates of the energy, must be at least 1, got {steps}")
-        if not (step > 0 and isfinite(step) and spread > 0 and isfinite(spread)):
+        sizes = torch.as_tensor(step, dtype=torch.float64)
+        if sizes.shape not in ((), (dim,)):
+            raise ValueError(f"step is a number, or one for each of the {dim} coordinates of eps; got {tuple(sizes.shape)}")
+        if not ((sizes > 0) & sizes.isfinite()).all() or not (spread > 0 and isfinite(spread)):
             raise ValueError(f"the step and the spread must be positive and finite, got {step} and {spread}")
         if not 0 <= decay < 1 or magnitude < 0 or spectral < 0:
             raise ValueError(f"needs 0 <= decay < 1 and penalties >= 0; got {decay}, {magnitude}, {spectral}")
@@ -56,8 +59,11 @@ class EBM(nn.Module):
             raise ValueError(f"chains have the width of eps, {dim}; these have {chains.states.shape[1]}")
         self.energy, self.dim, self.chains = energy, dim, chains
         self.average = deepcopy(energy).requires_grad_(False)
-        self.steps, self.step, self.magnitude, self.spectral, self.decay = steps, step, magnitude, spectral, decay
-        self.spread = spread
+        self.steps, self.magnitude, self.spectral, self.decay, self.spread = steps, magnitude, spectral, decay, spread
+        if isinstance(step, Tensor):
+            self.register_buffer("step", step, persistent=False)
+        else:
+            self.step = step
 
     @property
     def device(self) -> torch.device:
@@ -129,20 +135,20 @@ class EBM(nn.Module):
         """eps ~ N(0, I): where short chains start."""
         return normal((n, self.dim), next(self.energy.parameters()), generator)
 
-    def sample(
+    def walk(
         self,
         n: int,
         generator: Generator | None = None,
         *,
         steps: int | None = None,
-        step: float | None = None,
+        step: float | Float[Tensor, " dim"] | None = None,
         start: Float[Tensor, "n dim"] | None = None,
-    ) -> Float[Tensor, "n features"]:
-        """New points T(eps): fresh chains of `steps` moves eps <- eps - h/2 grad U(eps) + sqrt(h) noise, h = `step`.
+    ) -> Float[Tensor, "n dim"]:
+        """Where fresh chains in eps are after `steps` moves eps <- eps - h/2 grad U(eps) + sqrt(h) noise, h = `step`.
 
-        They begin at `start`, or at eps ~ N(0, I); steps and step are the training's, unless given. steps = 0 gives points of
-        p_G alone. Costs steps + 1 gradients of the potential and one more T (eq-vaebm-cost). Raises SamplerDiverged where a
-        chain leaves the finite numbers, and ValueError for n, steps or step that cannot be right.
+        They begin at `start`, or at eps ~ N(0, I); steps and step are the training's, unless given. Costs steps + 1 gradients
+        of the potential, none for steps = 0. Raises SamplerDiverged where a chain leaves the finite numbers, and ValueError
+        for n, steps or step that cannot be right.
         """
         steps, step = self.steps if steps is None else steps, self.step if step is None else step
         if n < 1 or steps < 0:
@@ -150,5 +156,14 @@ class EBM(nn.Module):
         eps = self.noise(n, generator) if start is None else onto(self.energy, start)
         if steps:
             eps, _ = samplers.langevin(self.potential, eps, step=step, steps=steps, every=steps, generator=generator)
-        with torch.no_grad():
-            return self.transform(eps)
+        return eps
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, generator: Generator | None = None, **chains: int | float | Tensor | None
+    ) -> Float[Tensor, "n features"]:
+        """New points T(eps), eps by `walk`, whose settings `chains` are; steps = 0 gives points of p_G alone.
+
+        Costs steps + 1 gradients of the potential and one more T (eq-vaebm-cost). Raises what `walk` raises.
+        """
+        return self.transform(self.walk(n, generator, **chains))

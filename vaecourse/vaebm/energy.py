@@ -54,6 +54,51 @@ class EnergyNetwork(nn.Module):
         return torch.stack(norms) if norms else torch.zeros(0)  # a network of other layers than these has none
 
 
+class LocalAndGlobal(nn.Module):
+    """The energy of an image, as the sum of what each place of it says and of what the whole says.
+
+    A convolution of stride 2 sees places of 4 x 4 pixels, and gives them to two heads: one adds a number for each place, so
+    that specks cost anywhere; the other halves the sides once more or twice, and judges the whole.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], width: int = 32):
+        super().__init__()
+        channels, height, breadth = shape
+        self.shape = shape
+        self.first = nn.Sequential(nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.SiLU())
+        self.places = nn.Sequential(nn.Conv2d(width, width, 1), nn.SiLU(), nn.Conv2d(width, 1, 1))
+        left = -(-height // 8) * -(-breadth // 8)
+        self.whole = nn.Sequential(
+            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(4 * width * left, 4 * width),
+            nn.SiLU(),
+            nn.Linear(4 * width, 1),
+        )
+        for last in (self.places[-1], self.whole[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch 1"]:
+        """One number an image; pixels between 0 and 1 are moved to -1 to 1."""
+        found = self.first((2 * x - 1).reshape(-1, *self.shape))
+        return self.places(found).sum((2, 3)) + self.whole(found)
+
+
+def energy_conv(shape: tuple[int, int, int], width: int = 32, *, seed: int = 0) -> EnergyNetwork:
+    """An energy of images (channels, height, width), rows of pixels between 0 and 1: `LocalAndGlobal`, zero at the start.
+
+    Raises ValueError where a side is not a multiple of 4. `seed` touches no other randomness.
+    """
+    if shape[1] % 4 or shape[2] % 4:
+        raise ValueError(f"sides must be multiples of 4, to be halved twice; images are {shape[1]} x {shape[2]}")
+    with initial_weights(seed):
+        return EnergyNetwork(LocalAndGlobal(shape, width))
+
+
 def energy_mlp(
     inputs: int, hidden: tuple[int, ...] = (128, 128), features: int = 0, *, scale: float = 1.0, seed: int = 0
 ) -> EnergyNetwork:

@@ -45,6 +45,11 @@ class VAEBM(EBM):
         """The width of eps = (eps_x, eps_z)."""
         return vae.pixels + vae.latents
 
+    @staticmethod
+    def blocks(vae: VAE, of_x: float, of_z: float) -> Float[Tensor, " dim"]:
+        """A number for each coordinate of eps = (eps_x, eps_z), for instance a step: one for those of x, one for those of z."""
+        return torch.tensor([of_x] * vae.pixels + [of_z] * vae.latents)
+
     @property
     def pixels(self) -> int:
         """Numbers in an image."""
@@ -87,6 +92,16 @@ class VAEBM(EBM):
         x, z = self.split(xz)
         energy = self.energy if self.training else self.average
         return energy(x) - self.decode(z).log_prob(x) - self.vae.prior(len(z)).log_prob(z)
+
+    def denoised(self, eps: Float[Tensor, "batch dim"], noise: float) -> Float[Tensor, "batch pixels"]:
+        """x + s^2 grad_x log h(x, z) at (x, z) = T(eps): the mean of clean data given x, for data to which N(0, s^2) was added.
+
+        s = `noise`, in pixels. For a chain's last move, where E was trained on such data (eq-vaebm-denoised). It is the law of
+        Robbins and Miyasawa for each z, as far as h(x | z) is that of noisy data (Jolicoeur-Martineau et al., 2021).
+        """
+        x, z = self.transform(eps), self.split(eps)[1]
+        gradient = samplers.at(lambda x: self.data_potential(torch.cat([x, z], -1)), x).gradient
+        return x.detach() - noise**2 * gradient
 
     def bound(
         self, x: Float[Tensor, "batch pixels"], log_normalizer: Float[Tensor, ""], generator: Generator | None = None
