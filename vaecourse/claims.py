@@ -6,11 +6,13 @@ build (book/_ext/claims.py) takes the cell off the page, puts sentence and asser
 """
 
 import json
+import re
 
 import numpy as np
 import torch
 
 MOST_NUMBERS = 12
+CLAIM = re.compile(r"\]\{#claim-([\w-]+)\}")
 
 
 def claim(name: str, holds, **numbers) -> None:
@@ -55,3 +57,24 @@ def _plain(value, what: str):
     if array.size > MOST_NUMBERS:
         raise ValueError(f"{what} has {array.size} numbers, more than a reader looks at ({MOST_NUMBERS}): give their extremes")
     return array.tolist()
+
+
+def sentences(text: str) -> dict[str, str]:
+    """The claimed sentences of a text, `[...]{#claim-name}`, by name. Raises ValueError for a mark that nothing opens."""
+    found = {}
+    for mark in CLAIM.finditer(text):
+        depth, start = 1, mark.start()
+        while depth:
+            start -= 1
+            if start < 0:
+                raise ValueError(f"no bracket opens the sentence of {mark[0]}")
+            depth += {"]": 1, "[": -1}.get(text[start], 0)
+        found[mark[1]] = text[start + 1 : mark.start()]
+    return found
+
+
+def unmarked(text: str) -> str:
+    """A text without the marks of its claims."""
+    for name, sentence in sentences(text).items():
+        text = text.replace(f"[{sentence}]{{#claim-{name}}}", sentence)
+    return text

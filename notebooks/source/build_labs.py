@@ -16,6 +16,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from vaecourse.claims import unmarked
+
 SOURCES = Path(__file__).parent / "labs"
 NOTEBOOKS = Path(__file__).parents[1]
 
@@ -40,30 +42,6 @@ def convert(source: Path, *, claims: bool = False) -> NotebookNode:
         twins[digest] += 1
     notebook.nbformat_minor = 5
     return notebook
-
-
-CLAIM = re.compile(r"\]\{#claim-([\w-]+)\}")
-
-
-def sentences(text: str) -> dict[str, str]:
-    """The claimed sentences of a text, `[...]{#claim-name}`, by name. Raises ValueError for a mark that nothing opens."""
-    found = {}
-    for mark in CLAIM.finditer(text):
-        depth, start = 1, mark.start()
-        while depth:
-            start -= 1
-            if start < 0:
-                raise ValueError(f"no bracket opens the sentence of {mark[0]}")
-            depth += {"]": 1, "[": -1}.get(text[start], 0)
-        found[mark[1]] = text[start + 1 : mark.start()]
-    return found
-
-
-def unmarked(text: str) -> str:
-    """A text without the marks of its claims."""
-    for name, sentence in sentences(text).items():
-        text = text.replace(f"[{sentence}]{{#claim-{name}}}", sentence)
-    return text
 
 
 def execute(notebook: NotebookNode) -> NotebookNode:

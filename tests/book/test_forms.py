@@ -17,7 +17,7 @@ from sphinx.util.docutils import docutils_namespace
 
 from helpers import ROOT, load
 from vaecourse import explorable
-from vaecourse.claims import answers, claim
+from vaecourse.claims import answers, claim, sentences
 
 EXTENSIONS = ROOT / "book" / "_ext"
 USED = ["freshness", "numbering", "claims", "verified", "derivation", "earlier", "linked", "questions", "offline"]
@@ -426,4 +426,4 @@ def test_a_lab_shows_a_sentence_without_its_mark_and_a_phrase_as_words(tmp_path)
     (shown,) = build_labs.convert(source).cells
     assert shown.source == "It [falls](x.md). Now **turn it**."
     marked, cell = build_labs.convert(source, claims=True).cells
-    assert build_labs.sentences(marked.source) == {"fall": "It [falls](x.md)."} and cell.source == "1"
+    assert sentences(marked.source) == {"fall": "It [falls](x.md)."} and cell.source == "1"

@@ -9,6 +9,7 @@ import pytest
 from nbval.plugin import IPyNbFile, coalesce_streams
 
 from helpers import ROOT, load
+from vaecourse.claims import sentences
 
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = sorted((NOTEBOOKS / "source" / "labs").glob("*.md"))
@@ -160,7 +161,7 @@ def test_what_the_lab_says_of_its_runs_is_asserted_and_holds(ran):
     marked = {}
     for cell in ran.cells:
         if cell.cell_type == "markdown":
-            marked |= build_labs.sentences(cell.source)
+            marked |= sentences(cell.source)
     printed = [output.get("text", "") for cell in ran.cells for output in cell.get("outputs", [])]
     said = [json.loads(line) for text in printed for line in text.splitlines() if line.startswith('{"claim"')]
     assert sorted(claim["claim"] for claim in said) == sorted(marked), "each marked sentence has one claim, and each claim one"

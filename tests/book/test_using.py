@@ -41,6 +41,11 @@ def test_the_sections_of_a_lab_fill_its_class_and_each_has_a_row_in_the_notes(la
     assert noted == [number for number, *_ in sections if number != "0"]
 
 
+def test_the_notes_say_what_the_labs_tests_assert_without_its_mark():
+    lab = "<summary><b>For the instructor</b></summary>\nIt [falls]{#claim-fall}, [as told](x.md).\n</details>"
+    assert course.notes(lab) == "It falls, [as told](x.md).\n"
+
+
 def test_the_courses_have_four_and_twelve_weeks_and_the_longer_one_reads_each_chapter_once():
     assert [len(weeks) for weeks in SCHEDULES] == [4, 12]
     assert [name for week in SCHEDULES[1] for name in week["read"]] == PLANNED
