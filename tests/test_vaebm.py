@@ -34,6 +34,7 @@ from vaecourse.vaebm import (
     EnergyNetwork,
     GeneratorStep,
     count_calls,
+    energy_conv,
     energy_mlp,
     geometric_levels,
     score_mlp,
@@ -442,6 +443,23 @@ def test_singular_vectors_are_kept_in_checkpoints_and_weights_are_not_kept_twice
     assert len(list(energy.parameters())) == 6
 
 
+def test_an_energy_of_images_starts_at_zero_and_adds_what_places_say_to_what_the_whole_says():
+    energy, x = energy_conv((1, 12, 8), width=4, seed=3), torch.rand(5, 96, generator=generator(1))
+    assert energy(x).tolist() == [0.0] * 5 and len(energy.spectral_norms()) == 7
+    net = energy.net
+    with torch.no_grad():
+        for last in (net.places[-1], net.whole[-1]):
+            last.weight.normal_(generator=generator(2))
+    seen = net.first((2 * x - 1).unflatten(-1, (1, 12, 8)))
+    assert seen.shape == (5, 4, 6, 4)
+    places = sum(net.places(seen)[:, 0, row, column] for row in range(6) for column in range(4))
+    assert torch.allclose(energy(x), places + net.whole(seen)[:, 0], atol=1e-5)
+    again = energy_conv((1, 12, 8), width=4, seed=3)
+    assert torch.equal(again.net.first[0].weight, net.first[0].weight)
+    with pytest.raises(ValueError, match="multiples of 4, to be halved twice; images are 12 x 10"):
+        energy_conv((1, 12, 10))
+
+
 @pytest.mark.slow
 def test_the_spectral_penalty_keeps_the_layers_small():
     x = torch.randn(200, 2, generator=generator(1)) * 0.3
@@ -548,6 +566,40 @@ def test_samples_take_the_trainings_steps_and_step_unless_others_are_given():
     assert torch.equal(samples, model.sample(4, noise(), steps=3, step=0.01))
     assert not torch.allclose(samples, model.sample(4, noise(), steps=2))
     assert not torch.allclose(samples, model.sample(4, noise(), step=0.02))
+
+
+def test_blocks_of_eps_have_steps_of_their_own_in_training_and_sampling():
+    vae = gaussian_vae(3, 2, hidden=(4,))
+    step = VAEBM.blocks(vae, 0.1, 0.01)
+    assert step.tolist() == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.01])
+    model = VAEBM(vae, energy_mlp(3, (4,)), Chains(8, 5, 0.0), steps=3, step=step)
+
+    def by_hand(eps: Tensor, noise: torch.Generator) -> Tensor:
+        for _ in range(3):
+            eps = samplers.langevin_step(model.potential, eps, step, noise)
+        return eps
+
+    noise = generator(1)
+    moved = by_hand(model.chains.take(8, noise), noise)
+    model.negatives(8, generator(1))
+    assert torch.allclose(model.chains.states, moved, atol=1e-6)
+    walked = model.walk(8, generator(2), start=moved)
+    assert torch.allclose(walked, by_hand(moved, generator(2)), atol=1e-6)
+    assert model.to("meta").step.is_meta and "step" not in model.state_dict()
+    still = model.to_empty(device="cpu").blocks(vae, 1e-12, 0.01)
+    assert still.tolist() == pytest.approx([1e-12] * 3 + [0.01] * 2)
+
+
+@pytest.mark.equation("eq-vaebm-denoised", oracle="closed form: the conditional mean of a Gaussian under Gaussian noise")
+@pytest.mark.parametrize("a", [0.0, 0.3])
+def test_the_last_move_goes_to_the_mean_of_the_points_that_noise_was_added_to(a):
+    s, b = 0.2, -0.4 if a else 0.0
+    model, eps = bent(a, b), double([0.3, 1.2], [-1.0, 0.5])
+    x, z = model.transform(eps)[:, 0].detach().numpy(), eps[:, 1].numpy()
+    precision = np.exp(1 - z) + 2 * a  # of h(x | z), a Gaussian: that of noisy points
+    mean, variance = (np.exp(1 - z) * (z + np.sin(z)) - b) / precision, 1 / precision
+    clean = variance - s**2
+    assert np.allclose(model.denoised(eps, s)[:, 0], (mean * s**2 + x * clean) / variance)
 
 
 @pytest.mark.equation("eq-vaebm-eps-potential", oracle="derivation by hand: one step, under a replayed seed")
@@ -835,6 +887,8 @@ def test_a_step_on_a_gpu_waits_for_nothing(build):
     [
         ({"steps": 0}, "steps, the Langevin steps between two updates of the energy, must be at least 1, got 0"),
         ({"step": 0.0}, "the step and the spread must be positive and finite, got 0.0"),
+        ({"step": torch.zeros(1)}, "the step and the spread must be positive and finite, got tensor"),
+        ({"step": torch.ones(5)}, r"one for each of the 1 coordinates of eps; got \(5,\)"),
         ({"step": float("nan")}, "must be positive and finite, got nan"),
         ({"spread": -1.0}, "must be positive and finite"),
         ({"spread": 0.0}, "must be positive and finite, got 0.01 and 0.0"),

@@ -585,6 +585,15 @@ def test_diagnostics_have_a_number_for_each_coordinate_and_nan_where_nothing_mov
     assert effective_sample_size(torch.tensor([1.0, -1] * 50)[:, None]).item() == pytest.approx(100 * log(100, 10))
 
 
+def test_coordinates_with_steps_of_their_own_walk_as_if_alone():
+    z, steps = torch.randn(5, 2, generator=generator(1), dtype=torch.float64), torch.tensor([0.3, 0.01], dtype=torch.float64)
+    both, trace = langevin(standard, z, steps, 20, generator(2))
+    for i, step in enumerate(steps.tolist()):
+        alone, _ = langevin(standard, z, step, 20, generator(2))
+        assert torch.allclose(both[:, i], alone[:, i])
+    assert torch.equal(trace.step, steps)
+
+
 # What is refused
 
 
@@ -597,6 +606,8 @@ def test_diagnostics_have_a_number_for_each_coordinate_and_nan_where_nothing_mov
         (torch.zeros(3, 2, dtype=torch.int64), {}, "must be a tensor of floats, got torch.int64"),
         (torch.zeros(3, 2), {"step": 0.0}, "step must be positive and finite, got 0.0"),
         (torch.zeros(3, 2), {"step": nan}, "step must be positive and finite, got nan"),
+        (torch.zeros(3, 2), {"step": torch.tensor([0.1, -0.1])}, r"step must be positive and finite, got tensor"),
+        (torch.zeros(3, 2), {"step": torch.ones(3)}, r"one for each coordinate, \(2,\); got \(3,\)"),
         (torch.zeros(3, 2), {"steps": 0}, "needs steps >= 1, warmup >= 0, 1 <= every <= steps; got 0, 0, 1"),
         (torch.zeros(3, 2), {"warmup": -1}, "got 5, -1, 1"),
         (torch.zeros(3, 2), {"every": 6}, "got 5, 0, 6"),

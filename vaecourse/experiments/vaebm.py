@@ -1,4 +1,4 @@
-"""The experiments of the chapter on VAEBM: 25 Gaussians on a 5 x 5 grid, spacing 1, standard deviation .05.
+"""The experiments of the chapter on VAEBM on 25 Gaussians, on a 5 x 5 grid, spacing 1, standard deviation .05.
 
 A point is on a mode within .15 of its center (98.9 % of the data are); a mode is kept if at least a tenth of its fair share of
 10,000 points is on it. 20,000 points to train. Two VAEs of 2 latents, 2 x 128 tanh units each way and one learned sigma: a

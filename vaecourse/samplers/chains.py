@@ -178,8 +178,8 @@ def langevin(
 ) -> tuple[Float[Tensor, "chains dim"], Trace]:
     """Unadjusted Langevin dynamics (ULA), z - (h/2) grad U + sqrt(h) eps at each step: the last points and the trace.
 
-    h = `step`, one for all coordinates or one for each. `warmup` steps are walked first and not kept. Raises SamplerDiverged, and ValueError or TypeError for chains, numbers or a
-    potential that cannot be right. Equation eq-samplers-langevin.
+    h = `step`, one for all coordinates or one for each. `warmup` steps are walked first and not kept. Raises SamplerDiverged,
+    and ValueError or TypeError for chains, numbers or a potential that cannot be right. Equation eq-samplers-langevin.
     """
     _check(z, step, steps, warmup, every, None)
     return _run(partial(ula_step, potential), at(potential, z), step, steps, generator, warmup, every, None, 1)

@@ -14,7 +14,7 @@ Potential = Callable[[Tensor], Tensor]
 """Points (chains, dim) -> energies (chains,), in nats, by torch operations that carry gradients."""
 
 Step = float | Float[Tensor, "*chains"]
-"""A step size; a tensor where it is tuned on the device, or where chains, (chains, 1), or coordinates, (dim,), have their own."""
+"""A step size; a tensor if it is tuned on the device, or if each chain, (chains, 1), or coordinate, (dim,), has its own."""
 
 
 class State(NamedTuple):

@@ -24,8 +24,8 @@ class EBM(nn.Module):
     """p(x) = N(x; 0, s^2 I) exp(-E(x)) / Z, s = `spread`: a plain energy-based model over a wide Gaussian (eq-vaebm-ebm).
 
     energy: E. dim: the width of eps. Training runs `steps` Langevin steps of size `step`, one for all coordinates of eps or
-    one for each, from each chain of `chains` (width `dim`). `magnitude` and `spectral` weigh the two penalties of the loss; `decay` is that of the average of E's weights,
-    with which samples are drawn after training.
+    one for each, from each chain of `chains` (width `dim`). `magnitude` and `spectral` weigh the two penalties of the loss;
+    `decay` is that of the average of E's weights, with which samples are drawn after training.
 
     The step has to suit the narrowest well: where the potential curves by k, chains spread to a variance of
     1 / k / (1 - step k / 4). With step k above 1 no energy makes them as narrow as the data, and training digs its wells

@@ -27,7 +27,7 @@ class VAEBM(EBM):
     chain: there is no `prior`, `generate` or `reconstruct`.
     """
 
-    def __init__(self, vae: VAE, energy: EnergyNetwork, chains: Chains, **settings: float | int):
+    def __init__(self, vae: VAE, energy: EnergyNetwork, chains: Chains, **settings: float | int | Tensor):
         super().__init__(energy, self.width(vae), chains, **settings)
         self.vae = deepcopy(vae).requires_grad_(False).eval()
         parameter = next(vae.parameters())
