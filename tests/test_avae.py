@@ -708,10 +708,10 @@ def test_high_frequency_energy_is_the_part_of_the_mean_square_at_short_waves():
 def test_directional_energy_tells_waves_across_from_waves_down():
     y, x = torch.meshgrid(torch.arange(16.0).double(), torch.arange(12.0).double(), indexing="ij")
     wave = lambda down, across: torch.cos(2 * pi * (down * y / 16 + across * x / 12))  # noqa: E731
-    images = torch.stack([wave(5, 0), wave(0, 4), 2 * wave(0, 4) + wave(5, 0), wave(2, 2), wave(8, 6)]).flatten(1)
+    images = torch.stack([wave(5, 0), wave(0, 4), 2 * wave(0, 4) + wave(5, 0), wave(2, 2), wave(8, 6), wave(0, 3)]).flatten(1)
     across, down = avae.directional_energy(images, (16, 12))
-    assert across.tolist() == pytest.approx([0, 0.5, 2, 0, 0], abs=1e-12)  # two waves of two twelfths are slow; 8, 6 are even
-    assert down.tolist() == pytest.approx([0.5, 0, 0.5, 0, 0], abs=1e-12)
+    assert across.tolist() == pytest.approx([0, 0.5, 2, 0, 0, 0], abs=1e-12)  # the last are slow, even, and a quarter
+    assert down.tolist() == pytest.approx([0.5, 0, 0.5, 0, 0, 0], abs=1e-12)
     across, down = avae.directional_energy(images[3:4], (16, 12), above=0.2)  # 2 / 12 is more than 2 / 16
     assert (across.item(), down.item()) == pytest.approx((0.5, 0), abs=1e-12)
 

@@ -736,9 +736,11 @@ def test_zeros_that_both_share_change_no_alpha_beta_divergence_and_no_gradient(a
 def test_a_zero_of_one_density_alone_counts_for_nothing_under_positive_dials_and_is_infinite_under_a_negative_one():
     some, all_points = np.array([0.5, 0.5, 0.0]), np.array([0.2, 0.3, 0.5])
     log_some, log_all = torch.from_numpy(some).log(), torch.from_numpy(all_points).log()
-    for a, b in ((0.5, 0.5), (0.7, 1.1)):
+    for a, b in ((0.5, 0.5), (0.7, 1.1), (0.004, 0.003)):
         ours = fvi.alpha_beta_divergence(log_some, log_all, 0.0, alpha=a, beta=b).item()
         assert ours == pytest.approx(alpha_beta(some, all_points, a, b))
+        turned = fvi.alpha_beta_divergence(log_all, log_some, 0.0, alpha=a, beta=b).item()
+        assert turned == pytest.approx(alpha_beta(all_points, some, a, b))
     assert fvi.alpha_beta_divergence(log_some, log_all, 0.0, alpha=-0.5, beta=1.5).item() == inf
     assert fvi.alpha_beta_divergence(log_all, log_some, 0.0, alpha=1.5, beta=-0.5).item() == inf
 

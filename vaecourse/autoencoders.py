@@ -84,7 +84,7 @@ def linear(pixels: int, latents: int, *, shared: bool = False, seed: int = 0) ->
     return Autoencoder(encoder, decoder, pixels, latents)
 
 
-def deep(pixels: int, latents: int, *, hidden: tuple[int, ...] = (128, 128), seed: int = 0) -> Autoencoder:
+def deep(pixels: int, latents: int, hidden: tuple[int, ...] = (128, 128), *, seed: int = 0) -> Autoencoder:
     """Hidden tanh layers both ways, the decoder's in reverse order; code and image are linear in the last layer."""
     with initial_weights(seed):
         encoder, decoder = mlp(pixels, *hidden, latents), mlp(latents, *reversed(hidden), pixels)

@@ -188,7 +188,7 @@ def likelihoods(
     return Likelihoods(-standard, -contrastive, gain)
 
 
-def contrastive_prior(vae: VAE, *, hidden: tuple[int, ...] = (128, 128), seed: int = 0) -> ContrastivePrior:
+def contrastive_prior(vae: VAE, hidden: tuple[int, ...] = (128, 128), *, seed: int = 0) -> ContrastivePrior:
     """A contrastive prior for a VAE, with a classifier of SiLU layers; `seed` sets its first weights and nothing else."""
     with initial_weights(seed):
         return ContrastivePrior(vae, mlp(vae.latents, *hidden, 1, activation=nn.SiLU))

@@ -176,7 +176,7 @@ def _encoder(pixels: int, latents: int, hidden: tuple[int, ...]) -> GaussianNetw
 
 
 def bernoulli_vae(
-    pixels: int, latents: int, *, hidden: tuple[int, ...] = (128, 128), seed: int = 0, kind: type[VAE] = VAE, **settings
+    pixels: int, latents: int, hidden: tuple[int, ...] = (128, 128), *, seed: int = 0, kind: type[VAE] = VAE, **settings
 ) -> VAE:
     """The chapter's model for binary pixels: hidden tanh layers both ways, the decoder's in reverse order.
 
@@ -191,8 +191,8 @@ def bernoulli_vae(
 def gaussian_vae(
     pixels: int,
     latents: int,
-    *,
     hidden: tuple[int, ...] = (128, 128),
+    *,
     log_sigma: float | nn.Parameter | None = 0.0,
     seed: int = 0,
     kind: type[VAE] = VAE,

@@ -49,6 +49,12 @@ def test_the_conjugate_gaussians_evidence_and_posterior_are_those_of_bayes_rule(
     assert (2 * posterior.log_sigma).exp().item() == pytest.approx(moments[2] / moments[0] - mean**2, abs=1e-8)
 
 
+def test_each_data_point_of_a_batch_has_its_own_elbo():
+    model, x, q = ConjugateGaussian(0.5), double([0.8], [-1.0]), Normal(double([0.2], [-0.4]), double([-0.3], [-1.2]))
+    alone = [model.elbo(x[i : i + 1], q[i : i + 1]).item() for i in range(2)]
+    assert model.elbo(x, q).tolist() == pytest.approx(alone)
+
+
 @pytest.mark.equation("eq-vae-gap", oracle="quadrature")
 @pytest.mark.parametrize("mu, sigma", [(0.2, 0.7), (-1.0, 0.2), (2.0, 2.0)])
 def test_evidence_minus_elbo_is_the_kl_from_q_to_the_posterior(mu, sigma):

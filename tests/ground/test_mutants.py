@@ -1,7 +1,9 @@
 """The tool that judges the tests: what it changes, where it puts the change, and what it calls killed."""
 
 import inspect
+import json
 import subprocess
+from collections import Counter
 from functools import partial
 from types import SimpleNamespace
 
@@ -54,6 +56,16 @@ def test_every_target_is_a_function_that_python_runs_and_has_tests():
         assert source.startswith((f"def {function.__name__}(", f"def {function.__name__}[")), target.key
         assert function.__code__.co_firstlineno <= line, "decorators stand above"
         assert target.files, f"{target.key} has no test file"
+
+
+def test_in_each_module_the_tests_kill_at_least_95_of_100_mutants():
+    made, killed = Counter(), Counter()
+    for key, score in json.loads(judge.SCORES.read_text("utf-8")).items():
+        module = key.split(".")[1]
+        made[module] += score["made"]
+        killed[module] += score["killed"]
+    assert sum(made.values()) > 6000
+    assert {module: killed[module] for module in made if killed[module] < 0.95 * made[module]} == {}
 
 
 def test_of_a_class_all_methods_are_judged():

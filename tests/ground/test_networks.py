@@ -44,6 +44,10 @@ def test_a_gaussian_network_without_log_sigma_splits_its_outputs_in_two():
     assert torch.equal(torch.cat([p.mu, p.log_sigma], -1), net(x)) and p.mu.shape == (5, 2, 4)
 
 
+def test_a_gaussian_network_splits_the_last_axis_of_any_batch():
+    assert GaussianNetwork(mlp(2, 4))(torch.zeros(5, 3, 2)).mu.shape == (5, 3, 2)
+
+
 def test_a_gaussian_network_with_an_odd_number_of_outputs_is_an_error_that_says_so():
     with pytest.raises(ValueError, match="even number of outputs, the network gives 3"):
         GaussianNetwork(mlp(2, 3))(torch.zeros(1, 2))
@@ -64,7 +68,8 @@ def test_a_log_sigma_for_each_output_is_the_networks_own_and_moves_and_is_saved_
     assert network.state_dict()["log_sigma"].tolist() == [-1.5, 0.0, 2.0]
     assert network(torch.zeros(1, 2).double()).log_sigma.tolist() == [[-1.5, 0.0, 2.0]]
     assert network.to("meta").log_sigma.is_meta
-    of_no_parameters = GaussianNetwork(nn.Identity(), np.array([0.5, 1.0], dtype=np.float32))
+    of_no_parameters = GaussianNetwork(nn.Identity(), np.array([0.5, 1.0]))
+    assert of_no_parameters.log_sigma.dtype == torch.float32
     assert of_no_parameters(torch.zeros(4, 2)).log_sigma.tolist() == [[0.5, 1.0]] * 4
     with pytest.raises(TypeError, match="log_sigma"):
         GaussianNetwork(mlp(2, 3), "-1")
