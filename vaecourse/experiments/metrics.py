@@ -32,8 +32,11 @@ def _generator(seed: int) -> Generator:
 # The evidence of a linear VAE, which is known: from below by importance weights, and by annealing.
 
 
-def _linear_vae(seed: int, latents: int = 8) -> tuple[VAE, ProbabilisticPCA]:
-    """Probabilistic PCA of the digits with the code's axes turned at random, and the best diagonal encoder, as a VAE."""
+def _linear_vae(seed: int, latents: int = 8, shrink: float = 0.0) -> tuple[VAE, ProbabilisticPCA]:
+    """Probabilistic PCA of the digits with the code's axes turned at random, and the best diagonal encoder, as a VAE.
+
+    The encoder's log sigma is less than the best by `shrink`.
+    """
     fitted = ProbabilisticPCA.fit(datasets.load("digits").train.double(), latents)
     turn = torch.linalg.qr(normal((latents, latents), fitted.m, _generator(seed))).Q
     exact = ProbabilisticPCA(fitted.W @ turn, fitted.m, fitted.c)
@@ -41,19 +44,19 @@ def _linear_vae(seed: int, latents: int = 8) -> tuple[VAE, ProbabilisticPCA]:
     to_mean = torch.linalg.solve(exact.precision, exact.W.T / exact.c)
     for layer, weight, bias in ((encoder, to_mean, -to_mean @ exact.m), (decoder, exact.W, exact.m)):
         layer.weight.data, layer.bias.data = weight, bias
-    spread = nn.Parameter(-0.5 * exact.precision.diagonal().log())
+    spread = nn.Parameter(-0.5 * exact.precision.diagonal().log() - shrink)
     noise = nn.Parameter(torch.tensor(0.5 * log(exact.c), dtype=torch.float64))
     return VAE(GaussianNetwork(encoder, spread), GaussianNetwork(decoder, noise), 64, latents), exact
 
 
 @torch.no_grad()
-def bound_evidence(method: str, budget: int, seed: int, images: int = 100) -> dict:
+def bound_evidence(method: str, budget: int, seed: int, images: int = 100, shrink: float = 0.0) -> dict:
     """How far an estimate of log p(x) falls short of the exact one, on test digits.
 
     "importance": the bound with `budget` draws from the encoder. "annealed from prior", "annealed from encoder": 16 chains
     through `budget` temperatures. decodes: codes decoded for each image, the pilot's included.
     """
-    (model, pca), x = _linear_vae(seed), datasets.load("digits").test[:images].double()
+    (model, pca), x = _linear_vae(seed, shrink=shrink), datasets.load("digits").test[:images].double()
     exact, q = pca.evidence(x), model.encode(x)
     if method == "importance":
         noise, parts = _generator(seed), x.split(max(1, 200_000 // budget))
@@ -92,6 +95,21 @@ linear = Experiment(
 )
 
 
+# The same with an encoder that is too sure of itself, by a factor of e^2: what it never draws it cannot weigh.
+
+
+too_sure = Experiment(
+    bound_evidence,
+    cases=[
+        {"method": method, "budget": budget, "seed": seed, "shrink": 2.0}
+        for method, budgets in {"importance": (100, 1000, 10_000), "annealed from prior": (30, 100, 300)}.items()
+        for budget in budgets
+        for seed in SEEDS
+    ],
+    replay={"method": "importance", "budget": 4, "seed": 0, "images": 20, "shrink": 2.0},
+)
+
+
 # The evidence of a trained VAE, which is not known: the bound, annealing, and annealing there and back on its own digits.
 
 
@@ -120,7 +138,9 @@ def judge_vae(seed: int, steps: int = 4000, images: int = 50, temperatures: Sequ
             "error_bar": (annealed.error.square().sum().sqrt() / images).item(),
             "ess": annealed.ess.mean().item(),
             "lower": both.lower.mean().item(),
+            "lower_error": (both.forward.error.square().sum().sqrt() / images).item(),
             "upper": both.upper.mean().item(),
+            "upper_error": (both.reverse.error.square().sum().sqrt() / images).item(),
         }
         for name, value in found.items():
             columns.setdefault(name, []).append(value)
