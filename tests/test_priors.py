@@ -195,6 +195,34 @@ def tilted(a: float) -> ContrastivePrior:
     return ContrastivePrior(VAE(Four(), Echo(), pixels=1, latents=1), Tilt(a))
 
 
+@pytest.mark.equation("eq-priors-ncp", oracle="closed form: a Gaussian tilted by an exponential is a Gaussian")
+@pytest.mark.equation("eq-priors-likelihood", oracle="closed form: the gain's quadratics under each posterior")
+def test_a_contrastive_prior_may_start_from_another_law_than_the_standard_one():
+    a, m, s = 1.2, 0.7, 0.4
+    base = Mixture(Normal(double([m]), double([log(s)])))
+    prior = ContrastivePrior(VAE(Four(), Echo(), pixels=1, latents=1), Tilt(a), base)
+    exact, log_Z = stats.norm(m + a * s**2, s), a * m + (a * s) ** 2 / 2
+    z = torch.linspace(-2, 3, 12, dtype=torch.float64)[:, None]
+    assert np.allclose(prior.log_unnormalized(z) - log_Z, exact.logpdf(z[:, 0]), atol=1e-10)
+    assert np.allclose(prior.log_unnormalized(z.view(3, 4, 1)), prior.log_unnormalized(z).view(3, 4))
+    apart = prior.potential(z) + exact.logpdf(z[:, 0])
+    assert torch.allclose(apart, apart[0].expand(12))
+    found = prior.log_normalizer(40_000, generator(1))
+    assert found.error < 0.01 and abs(found.value - log_Z) < 3.9 * found.error
+    assert_follows(prior.resample(3000, candidates=50, generator=generator(2)), exact.cdf, 3000)
+    assert_follows(prior.langevin(3000, step=0.05, steps=40, generator=generator(3)), exact.cdf, 3000)
+    x = torch.arange(4, dtype=torch.float64)[:, None]
+    mean, variance = np.array(MU), np.array(SIGMA) ** 2
+    gains = -log(s) - ((mean - m - a * s**2) ** 2 + variance) / (2 * s**2) + (mean**2 + variance) / 2
+    told = priors.likelihoods(prior, x, log_Z, 20_000, generator(4))
+    assert told.gain_bound == pytest.approx(gains.mean(), abs=0.1)
+    loss = prior.loss(x[[0] * 20_000], generator(5))["loss"].item()
+    q = stats.norm(MU[0], SIGMA[0])
+    of_q = integrate.quad(lambda z: q.pdf(z) * np.logaddexp(0, -a * z), -15, 15)[0]
+    of_p = integrate.quad(lambda z: stats.norm(m, s).pdf(z) * np.logaddexp(0, a * z), -15, 15)[0]
+    assert loss == pytest.approx(of_q + of_p, abs=0.05)
+
+
 @pytest.mark.parametrize("step", [0.3, 1e-3])
 def test_langevin_dynamics_follow_a_ratio_that_is_smooth_and_a_step_too_small_is_tuned_first(step):
     z = tilted(1.2).langevin(3000, step=step, steps=60, generator=generator())

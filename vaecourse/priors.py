@@ -7,7 +7,7 @@ posterior of images x is the mixture of all their posteriors, `Mixture(vae.encod
 """
 
 from math import log
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -69,18 +69,39 @@ class Estimate(NamedTuple):
     error: float
 
 
+@runtime_checkable
+class Density(Protocol):
+    """What a contrastive prior can start from: a law of codes that can be drawn from and whose density is known."""
+
+    def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n latents"]:
+        """n codes."""
+
+    def log_prob(self, z: Float[Tensor, "n latents"]) -> Float[Tensor, " n"]:
+        """Log-densities of codes, in nats."""
+
+
 class ContrastivePrior(nn.Module):
     """p_NCP(z) = r(z) p(z) / Z with r = exp(logit), p = N(0, I) (eq-priors-ncp).
 
     `classifier`: (..., latents) -> (..., 1), the logit of "from the aggregated posterior". Trained by `training.fit` on the
-    images of a VAE, which stays as it is: half of the codes are draws from q(z | x), half are from the prior. The best
-    classifier has r(z) = q(z) / p(z), for which Z = 1. Aneja et al. (2021).
+    images of a VAE, which stays as it is: half of the codes are draws from q(z | x), half are from p. The best classifier has
+    r(z) = q(z) / p(z), for which Z = 1. Aneja et al. (2021). `base` is another p than N(0, I), one fitted to the codes for
+    instance: the nearer p is to q(z), the less is left to the classifier, and the less do estimates scatter.
     """
 
-    def __init__(self, vae: VAE, classifier: nn.Module):
+    def __init__(self, vae: VAE, classifier: nn.Module, base: Density | None = None):
         super().__init__()
-        self.vae, self.classifier = vae, classifier
+        self.vae, self.classifier, self.base = vae, classifier, base
         self.latents = vae.latents
+
+    def log_base(self, z: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch"]:
+        """log p(z) in nats, of the law that the ratio multiplies."""
+        return self.base.log_prob(z.flatten(0, -2)).view(z.shape[:-1]) if self.base else _log_prior(z)
+
+    def from_base(self, n: int, generator: Generator | None) -> Float[Tensor, "n latents"]:
+        """n codes of p."""
+        like = next(self.classifier.parameters())
+        return self.base.sample(n, generator).to(like) if self.base else normal((n, self.latents), like, generator)
 
     def turns(self) -> list[Turn]:
         """The classifier alone learns."""
@@ -97,38 +118,36 @@ class ContrastivePrior(nn.Module):
         """
         with torch.no_grad():
             z_q = self.vae.encode(x).sample(generator)
-            z_p = normal(z_q.shape, z_q, generator)
+            z_p = self.from_base(len(x), generator)
         r_q, r_p = self.log_ratio(torch.cat([z_q, z_p])).chunk(2)
         return {"loss": functional.softplus(-r_q).mean() + functional.softplus(r_p).mean()}
 
     def log_unnormalized(self, z: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch"]:
         """log r(z) + log p(z) in nats, which is log p_NCP(z) + log Z (eq-priors-ncp)."""
-        return self.log_ratio(z) + _log_prior(z)
+        return self.log_ratio(z) + self.log_base(z)
 
     @torch.no_grad()
     def log_normalizer(self, draws: int = 100_000, generator: Generator | None = None) -> Estimate:
-        """log Z = log E_p r(z), from so many codes of the prior (eq-priors-normalizer). Raises ValueError for draws < 2."""
+        """log Z = log E_p r(z), from so many codes of p (eq-priors-normalizer). Raises ValueError for draws < 2."""
         if draws < 2:
             raise ValueError(f"an estimate with its error needs draws >= 2, got {draws}")
-        like = next(self.classifier.parameters())
-        log_r = self.log_ratio(normal((draws, self.latents), like, generator)).double()
+        log_r = self.log_ratio(self.from_base(draws, generator)).double()
         value = importance.log_mean(log_r)
         relative = (log_r - value).exp()
         return Estimate(value.item(), (relative.std() / draws**0.5).item())
 
     @torch.no_grad()
     def resample(self, n: int, generator: Generator | None = None, *, candidates: int = 200) -> Float[Tensor, "n latents"]:
-        """n codes by importance resampling: of so many candidates from the prior, one, with probability r(z_i) / sum_j r(z_j).
+        """n codes by importance resampling: of so many candidates from p, one, with probability r(z_i) / sum_j r(z_j).
 
         Equation eq-priors-resampling. Exact as the candidates grow; the ratio of the candidate's law to p_NCP is at most max r
         over mean r of the candidates. Aneja et al. (2021). Raises ValueError for n or candidates < 1.
         """
         if n < 1 or candidates < 1:
             raise ValueError(f"n and candidates must be at least 1, got {n} and {candidates}")
-        like = next(self.classifier.parameters())
         chosen = []
         for size in [BLOCK] * (n // BLOCK) + [n % BLOCK] * (n % BLOCK > 0):
-            z = normal((size, candidates, self.latents), like, generator)
+            z = self.from_base(size * candidates, generator).unflatten(0, (size, candidates))
             index = Categorical(self.log_ratio(z)).sample(generator)
             chosen.append(z[torch.arange(size, device=z.device), index])
         return torch.cat(chosen)
@@ -136,18 +155,18 @@ class ContrastivePrior(nn.Module):
     def langevin(
         self, n: int, generator: Generator | None = None, *, step: float = 0.05, steps: int = 300
     ) -> Float[Tensor, "n latents"]:
-        """n codes by adjusted Langevin dynamics in the potential -log r(z) + |z|^2 / 2, from draws of the prior.
+        """n codes by adjusted Langevin dynamics in the potential -log r(z) - log p(z), from draws of p.
 
         Where the classifier has isolated modes chains stay in theirs. Raises ValueError for n or steps < 1 and a step that is
         not positive, SamplerDiverged where a chain leaves the finite numbers.
         """
-        start = normal((n, self.latents), next(self.classifier.parameters()), generator)
+        start = self.from_base(n, generator)
         z, _ = samplers.mala(self.potential, start, step, steps, generator, warmup=steps, every=steps)
         return z
 
     def potential(self, z: Float[Tensor, "chains latents"]) -> Float[Tensor, " chains"]:
-        """-log r(z) + |z|^2 / 2: minus the log-density up to a constant, in nats."""
-        return -self.log_ratio(z) + 0.5 * (z**2).sum(-1)
+        """-log r(z) - log p(z): minus the log-density up to a constant, in nats; for p = N(0, I) with |z|^2 / 2."""
+        return -self.log_ratio(z) + (-self.log_base(z) if self.base else 0.5 * (z**2).sum(-1))
 
 
 class Likelihoods(NamedTuple):
@@ -156,7 +175,7 @@ class Likelihoods(NamedTuple):
     standard: float
     contrastive: float
     gain_bound: float
-    """How much higher the bound is with the contrastive prior: E log r(z) - log Z over codes of the images (eq-priors-gain)."""
+    """How much higher the bound is with it: E log p_NCP(z) / N(z; 0, I) over codes of the images (eq-priors-gain)."""
 
 
 @torch.no_grad()
@@ -182,13 +201,15 @@ def likelihoods(
         q = vae.encode(batch)
         z = importance.draw(q, draws, generator)
         log_w = vae.log_joint(batch, z) - q.log_prob(z)
-        gain = prior.log_ratio(z) - log_Z
+        gain = prior.log_unnormalized(z) - _log_prior(z) - log_Z if prior.base else prior.log_ratio(z) - log_Z
         sums.append(torch.stack([importance.log_mean(log_w), importance.log_mean(log_w + gain), gain.mean(0)]))
     standard, contrastive, gain = torch.cat(sums, 1).double().mean(1).tolist()
     return Likelihoods(-standard, -contrastive, gain)
 
 
-def contrastive_prior(vae: VAE, hidden: tuple[int, ...] = (128, 128), *, seed: int = 0) -> ContrastivePrior:
+def contrastive_prior(
+    vae: VAE, hidden: tuple[int, ...] = (128, 128), *, base: Density | None = None, seed: int = 0
+) -> ContrastivePrior:
     """A contrastive prior for a VAE, with a classifier of SiLU layers; `seed` sets its first weights and nothing else."""
     with initial_weights(seed):
-        return ContrastivePrior(vae, mlp(vae.latents, *hidden, 1, activation=nn.SiLU))
+        return ContrastivePrior(vae, mlp(vae.latents, *hidden, 1, activation=nn.SiLU), base)
