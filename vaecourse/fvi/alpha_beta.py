@@ -6,6 +6,7 @@ Renyi's D_alpha(q || p) / alpha; elsewhere it is no f-divergence.
 
 from math import inf, isfinite, log
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -51,6 +52,9 @@ def alpha_beta_divergence(
         neither = (log_q == -inf) & (log_p == -inf)
         of_both = (alpha * log_q + beta * log_p + log_measure).masked_fill(neither, -inf).logsumexp(0)
         return of_q / (beta * total) + of_p / (alpha * total) - of_both / (alpha * beta)
+    if total < SMALL_POWER and log_q.dtype != torch.float64:  # a difference of two means, over a dial that is small, too
+        double = (log_q.double(), log_p.double(), log_measure)
+        return alpha_beta_divergence(*double, alpha=alpha, beta=beta).to(log_q.dtype)
     # The same where a dial is 0 or near it, its density by the mean of a small power over the other's escort: nothing cancels.
     one, other = (log_q, log_p) if abs(beta) <= abs(alpha) else (log_p, log_q)
     of_one, of_other = (total * log_density + log_measure for log_density in (one, other))
