@@ -133,11 +133,12 @@ class MeanNorm(nn.Module):
     """Batch normalization of posterior means: gamma (mu - batch mean) / batch deviation + shift, gamma fixed, shift learned.
 
     Over a batch each latent's mean square is gamma^2 + shift^2, so that the rate, averaged over the batch, is at least half
-    their sum over latents: it cannot vanish (eq-regularizers-rate-floor; Zhu et al., 2020). Statistics are those
-    of the whole batch where several processes share it. Out of training those of past batches are used.
+    their sum over latents: it cannot vanish (eq-regularizers-rate-floor; Zhu et al., 2020). That holds while the means'
+    own variance is far above `eps`: with the usual 1e-5 an encoder can shrink its means below it, and the floor is gone.
+    Statistics are those of the whole batch where several processes share it. Out of training those of past batches are used.
     """
 
-    def __init__(self, latents: int, gamma: float, *, momentum: float = 0.1, eps: float = 1e-5):
+    def __init__(self, latents: int, gamma: float, *, momentum: float = 0.1, eps: float = 1e-12):
         super().__init__()
         if not gamma > 0:
             raise ValueError(f"gamma, the standard deviation that means are given, must be positive; got {gamma}")
@@ -173,18 +174,26 @@ class DUVAE(VAE):
     `encoder` gives a Normal, whose means are normalized (MeanNorm) and whose variances are those it says above a floor of
     1 / (2 pi e). In training each variance is drawn towards the floor: floor + g (variance - floor), with g = 1 / keep with
     probability `keep`, else 0, so that its mean stays; the entropy of what is dropped is 0, that of the rest is larger.
-    No term is added to the loss. Equation eq-regularizers-variance-dropout. Raises ValueError for keep outside (0, 1] and
-    gamma <= 0.
+    No term is added to the loss. `gamma` and `eps` are MeanNorm's. Equation eq-regularizers-variance-dropout. Raises ValueError
+    for keep outside (0, 1] and gamma <= 0.
     """
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int, *, gamma: float = 1.0, keep: float = 0.8
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        pixels: int,
+        latents: int,
+        *,
+        gamma: float = 1.0,
+        keep: float = 0.8,
+        eps: float = 1e-12,
     ):
         super().__init__(encoder, decoder, pixels, latents)
         if not 0 < keep <= 1:
             raise ValueError(f"keep, the probability that a variance stays, must lie in (0, 1]; got {keep}")
         self.keep = keep
-        self.norm = MeanNorm(latents, gamma)
+        self.norm = MeanNorm(latents, gamma, eps=eps)
 
     def encode(self, x: Float[Tensor, "batch pixels"]) -> Normal:
         """q(z | x), with normalized means and no variance below the floor.
