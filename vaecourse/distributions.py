@@ -188,7 +188,7 @@ class Bernoulli(_Parameters):
     def _finite(self) -> Float[Tensor, "*batch dim"]:
         """The logits, infinite ones as the largest numbers there are, by which 0 times a logit is 0."""
         largest = torch.finfo(self.logits.dtype).max
-        return self.logits.clamp(-largest, largest)
+        return functional.hardtanh(self.logits, -largest, largest)  # clamp, whose gradient takes four times as many operations
 
     @property
     def mean(self) -> Float[Tensor, "*batch dim"]:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -476,15 +475,6 @@ def test_each_player_may_have_an_optimizer_of_its_own():
     for names in (["A"], ["A", "B", "C"], [""]):
         with pytest.raises(ValueError, match=r"one for each player, and no other: got .* for \['A', 'B'\]"):
             fit(model, DATA, steps=1, optimizer=dict.fromkeys(names, partial(SGD, lr=0.1)))
-
-
-def test_stages_triple_in_length_and_end_at_a_tenth():
-    ends = [(3**i - 1) / (3**8 - 1) for i in range(9)]
-    for i, (begin, end) in enumerate(pairwise(ends)):
-        for share in (begin, (begin + end) / 2, end - 1e-6):
-            assert training.stages(share) == pytest.approx(10 ** (-i / 7))
-    with pytest.raises(ValueError, match="at least 2 of them, got 1"):
-        training.stages(0.0, count=1)
 
 
 def test_a_game_cut_off_and_resumed_equals_an_uninterrupted_one(tmp_path, monkeypatch):

@@ -5,11 +5,13 @@ two hidden layers of 128 tanh units each way, 8 latents, Adam at 1e-3, batches o
 draws an image.
 """
 
+from functools import partial
 from math import log
 from pathlib import Path
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.optim import Adam
 
 from vaecourse import datasets, training
 from vaecourse.distributions import Normal
@@ -254,22 +256,23 @@ static_mnist = Experiment(
 )
 
 
-# The same, like for like: pixels drawn afresh each step, a rate that falls in stages, as the papers on importance weights do.
+# The same, like for like: pixels drawn afresh each step, as the papers on importance weights do, until nothing falls any more.
 
 
 def train_mnist(
-    k: int, seed: int, steps: int = 200_000, draws: int = 5000, images: int = 10_000, checkpoint: Path | None = None
+    k: int, seed: int, steps: int = 250_000, draws: int = 5000, images: int = 10_000, checkpoint: Path | None = None
 ) -> dict:
     """A VAE (k = 1) or IWAE on MNIST, two layers of 200 tanh units each way and 50 latents, batches of 100.
 
-    The rate falls from 1e-3 to 1e-4 in eight stages, each three times as long as the one before. Test pixels are drawn once.
-    Burda, Grosse and Salakhutdinov (2016), who train for ten times as long.
+    Adam's rate falls from 2e-3 to nothing along half a cosine. Burda, Grosse and Salakhutdinov (2016), who pass over the data
+    eight times as often, let it fall from 1e-3 to 1e-4 in stages. Test pixels are drawn once.
     """
     mnist = datasets.load("mnist")
     test = datasets.binarize(mnist.test[:images], _generator(0))
     kind = {} if k == 1 else {"kind": IWAE, "draws": k}
     model = bernoulli_vae(784, 50, hidden=(200, 200), seed=seed, **kind)
-    settings = {"transform": datasets.binarize, "schedule": training.stages, "checkpoint": checkpoint}
+    adam = partial(Adam, lr=2e-3, fused=True)
+    settings = {"transform": datasets.binarize, "optimizer": adam, "schedule": training.cosine, "checkpoint": checkpoint}
     history = training.fit(model, mnist.train, steps=steps, seed=seed, **settings)
     epochs = steps * 100 / len(mnist.train)
     return {**_score(model, test, draws), "epochs": epochs, "training_seconds": round(history.seconds, 1)}

@@ -22,7 +22,7 @@ from vaecourse.training.data import Data
 from vaecourse.training.loop import CHECKPOINT_SECONDS, Maker, adam, default_device, fit, train
 from vaecourse.training.model import ImageModel, Model, OnePlayer, Players, Turn, turns_of
 from vaecourse.training.run import READ_EVERY, CheckpointMismatch, History, Run, TrainingDiverged
-from vaecourse.training.schedules import cosine, stages
+from vaecourse.training.schedules import cosine
 
 __all__ = [
     "CHECKPOINT_SECONDS",
@@ -42,7 +42,6 @@ __all__ = [
     "cosine",
     "default_device",
     "fit",
-    "stages",
     "train",
     "turns_of",
 ]
