@@ -121,9 +121,8 @@ class VAE(nn.Module):
 
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """What training minimizes: -ELBO by L^B with one draw, averaged over the batch, and its parts (eq-vae-aevb)."""
-        x = onto(self, x)
-        q = self.encode(x)
-        distortion, rate = -self.decode(q.sample(generator)).log_prob(x).mean(), q.kl_to_standard().mean()
+        elbo = self.elbo(x, generator=generator)
+        distortion, rate = elbo.distortion.mean(), elbo.rate.mean()
         return {"loss": distortion + rate, "distortion": distortion, "rate": rate}
 
     def generate(
