@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from vaecourse import autoencoders, datasets, regularizers, training
+from vaecourse.beta_vae import BetaVAE
 from vaecourse.distributions import Bernoulli
 from vaecourse.experiments import Experiment
 from vaecourse.networks import GaussianNetwork, initial_weights, mlp
@@ -38,8 +39,13 @@ def train_skew(alpha: float | None, dual: bool, seed: int, steps: int = 2500, c:
 
     squared_error: of reconstructions at the mean code, summed over pixels. alpha_end: where a learned skew ended (alpha None).
     """
-    digits = datasets.load("digits")
     model = gaussian_vae(64, 8, log_sigma=0.5 * log(c), seed=seed, kind=GeometricVAE, alpha=alpha, dual=dual)
+    return _trained(model, steps, seed) | {"alpha_end": float(model.alpha)}
+
+
+def _trained(model: VAE, steps: int, seed: int) -> dict:
+    """Trained on the gray digits: what it scores."""
+    digits = datasets.load("digits")
     _fit(model, digits.train, steps, seed)
     score = evaluate(model, digits.test, 200, _generator(0))
     with torch.no_grad():
@@ -52,7 +58,6 @@ def train_skew(alpha: float | None, dual: bool, seed: int, steps: int = 2500, c:
         "rate": score.rate,
         "active_units": score.active_units,
         "sigma": sigma,
-        "alpha_end": float(model.alpha),
     }
 
 
@@ -60,6 +65,18 @@ skew = Experiment(
     train_skew,
     [{"alpha": alpha, "dual": dual, "seed": seed} for dual in (False, True) for alpha in (*ALPHAS, None) for seed in SEEDS],
     {"alpha": 0.3, "dual": True, "seed": 0, "steps": 60},
+)
+
+
+def train_discount(beta: float, seed: int, steps: int = 2500, c: float = 0.02) -> dict:
+    """The same VAE with nothing changed but the price of a nat of KL(q || p)."""
+    return _trained(gaussian_vae(64, 8, log_sigma=0.5 * log(c), seed=seed, kind=BetaVAE, beta=beta), steps, seed)
+
+
+discount = Experiment(
+    train_discount,
+    [{"beta": beta, "seed": seed} for beta in (0.1, 0.25, 0.5, 0.75) for seed in SEEDS],
+    {"beta": 0.5, "seed": 0, "steps": 60},
 )
 
 
