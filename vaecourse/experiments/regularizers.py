@@ -75,7 +75,7 @@ def train_discount(beta: float, seed: int, steps: int = 2500, c: float = 0.02) -
 
 discount = Experiment(
     train_discount,
-    [{"beta": beta, "seed": seed} for beta in (0.1, 0.25, 0.5, 0.75) for seed in SEEDS],
+    [{"beta": beta, "seed": seed} for beta in (0.1, 0.3, 0.5, 0.75) for seed in SEEDS],
     {"beta": 0.5, "seed": 0, "steps": 60},
 )
 
