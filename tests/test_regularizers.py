@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from helpers import generator, needs_cuda
-from vaecourse import distributions, processes, training
+from vaecourse import distributions, fvi, processes, training
 from vaecourse.distributions import Normal
 from vaecourse.networks import BernoulliNetwork, GaussianNetwork, initial_weights, mlp
 from vaecourse.regularizers import (
@@ -118,6 +118,58 @@ def test_with_the_weights_as_printed_both_ends_are_zero_and_swapped_they_are_the
             assert divergence(p, q, end).abs().max() < 1e-10
         assert torch.allclose(divergence(p, q, 0.0, swapped=True), first)
         assert torch.allclose(divergence(p, q, 1.0, swapped=True), second)
+
+
+@pytest.mark.equation("eq-regularizers-reverse", oracle="quadrature")
+@pytest.mark.parametrize("mu, sigma", [(0.0, 0.3), (1.7, 0.6), (-2.0, 2.5)])
+def test_the_reverse_kl_of_a_code_charges_a_sharp_one_by_its_precision(mu, sigma):
+    line = OnALine(mu, sigma, 0.0, 1.0, 0.5)
+    by_hand = 0.5 * ((1 + mu**2) / sigma**2 - 1 + log(sigma**2))
+    assert by_hand == pytest.approx(line.kl(line.q.logpdf, line.p.logpdf), abs=1e-7)
+    assert normal(0, 1).kl(normal(mu, sigma)).item() == pytest.approx(by_hand)
+
+
+@pytest.mark.equation("eq-regularizers-renyi", oracle="another closed form, of chapter 6")
+@pytest.mark.parametrize("alpha", INSIDE)
+def test_the_dual_as_printed_is_renyis_divergence(alpha):
+    p, log_sigma = full(1, batch=1), torch.tensor([0.2, -0.7, 0.4], dtype=torch.float64)
+    q = FullNormal(torch.tensor([[0.5, -1.0, 2.0]], dtype=torch.float64), torch.diag((2 * log_sigma).exp())[None])
+    renyi = fvi.renyi_divergence(Normal(q.mu[0], log_sigma), p.mu[0], torch.linalg.inv(p.covariance[0]), alpha=1 - alpha)
+    assert dual_geometric_js(q, p, alpha).item() == pytest.approx(alpha * renyi.item())
+
+
+@pytest.mark.equation("eq-regularizers-ends", oracle="another library: torch.distributions")
+def test_as_printed_the_slopes_at_the_ends_are_the_two_kls():
+    q, p, h = full(0), full(1), 1e-6
+    forward, backward = kl_divergence(as_torch(q), as_torch(p)), kl_divergence(as_torch(p), as_torch(q))
+    for divergence, at_0, at_1 in ((geometric_js, backward, forward), (dual_geometric_js, forward, backward)):
+        assert torch.allclose(divergence(q, p, h) / h, at_0, rtol=1e-3)
+        assert torch.allclose(divergence(q, p, 1 - h) / h, at_1, rtol=1e-3)
+
+
+@pytest.mark.equation("eq-regularizers-discount", oracle="quadrature")
+@pytest.mark.parametrize("alpha", INSIDE)
+def test_a_mean_is_sold_at_a_discount_of_cubes(alpha):
+    line = OnALine(1.3, 1.0, 0.0, 1.0, 1 - alpha)
+    js = (1 - alpha) * line.kl(line.p.logpdf, line.log_g) + alpha * line.kl(line.q.logpdf, line.log_g)
+    dual = (1 - alpha) * line.kl(line.log_g, line.p.logpdf) + alpha * line.kl(line.log_g, line.q.logpdf)
+    share = (1 - alpha) ** 3 + alpha**3
+    assert share == pytest.approx(1 - 3 * alpha * (1 - alpha))
+    assert js == pytest.approx(share * 1.3**2 / 2, abs=1e-7) and dual == pytest.approx(js, abs=1e-7)
+
+
+@pytest.mark.equation("eq-regularizers-sharp", oracle="extrapolation to sigma = 0 of the closed form that quadrature holds")
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("mu", [0.0, 1.4])
+def test_a_sharp_code_costs_the_reverse_kl_by_the_one_and_a_share_of_kl_by_the_dual(alpha, mu):
+    rest, ratio = [], []
+    for sigma in (1e-2, 1e-3):
+        q, p = normal(mu, sigma), normal(0, 1)
+        constant = 0.5 * ((1 - alpha) ** 2 / alpha + log(alpha))
+        rest.append(abs(dual_geometric_js(q, p, alpha, swapped=True).item() - alpha * q.kl(p).item() - constant))
+        ratio.append(abs(geometric_js(q, p, alpha, swapped=True).item() / (alpha**2 * (1 + mu**2) / (2 * sigma**2)) - 1))
+    assert rest[0] < 0.01 and rest[1] < rest[0] / 50  # it goes with the square of sigma
+    assert ratio[0] < 0.02 and ratio[1] < ratio[0] / 30  # with its logarithm times that
 
 
 def test_swapping_the_weights_is_not_the_dual():

@@ -69,9 +69,10 @@ def geometric_mean(p: Gaussian, q: Gaussian, alpha: Alpha) -> Gaussian:
 def geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, *, swapped: bool = False) -> Float[Tensor, "*batch"]:
     """(1 - alpha) KL(p || g) + alpha KL(q || g) in nats, g the geometric mean (eq-regularizers-geometric-js).
 
-    With g = p^(1 - alpha) q^alpha both ends are 0. `swapped` takes g = p^alpha q^(1 - alpha), with which it runs from
-    KL(p || q) at alpha = 0 to KL(q || p) at 1 (eq-regularizers-swapped): so the published sweeps do. It is no f-divergence:
-    g is normalized. Deasy, Simidjievski and Lio (2020).
+    With g = p^(1 - alpha) q^alpha both ends are 0, and the slopes there are the KL divergences (eq-regularizers-ends).
+    `swapped` takes g = p^alpha q^(1 - alpha), with which it runs from KL(p || q) at alpha = 0 to KL(q || p) at 1
+    (eq-regularizers-swapped): so the published sweeps do. It is no f-divergence: g is normalized. Deasy, Simidjievski and Lio
+    (2020).
     Raises ValueError for alpha outside [0, 1], TypeError for Gaussians of two kinds.
     """
     _check(p, q, alpha)
@@ -82,8 +83,9 @@ def geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, *, swapped: bool = Fals
 def dual_geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, *, swapped: bool = False) -> Float[Tensor, "*batch"]:
     """(1 - alpha) KL(g || p) + alpha KL(g || q) in nats: the arguments of each KL reversed (eq-regularizers-dual).
 
-    Not swapped it is -log of the integral of p^(1 - alpha) q^alpha, 0 at both ends. `swapped` it runs from KL(q || p) at
-    alpha = 0 to KL(p || q) at 1, and is that integral no more. Deasy, Simidjievski and Lio (2020).
+    Not swapped it is -log of the integral of p^(1 - alpha) q^alpha, 0 at both ends: alpha times Renyi's divergence of order
+    1 - alpha (eq-regularizers-renyi). `swapped` it runs from KL(q || p) at alpha = 0 to KL(p || q) at 1, and is that integral
+    no more. For a sharp p it is alpha KL(p || q) and a constant (eq-regularizers-sharp). Deasy, Simidjievski and Lio (2020).
     Raises ValueError for alpha outside [0, 1], TypeError for Gaussians of two kinds.
     """
     _check(p, q, alpha)
