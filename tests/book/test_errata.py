@@ -431,6 +431,25 @@ def test_no_11d_side_by_side_f_divergences_average_and_the_geometric_one_does_no
     assert abs(geometric(*together) - geometric(p, q) / 2) > 0.02
 
 
+def test_no_11e_with_the_weights_swapped_the_best_circle_leaves_the_strip_between_the_two_kls():
+    def js(log_v, alpha, weight):  # along each axis of the ellipse, variances 1.9 and .1; g has that weight on p
+        v, total = exp(log_v), 0.0
+        for axis in (1.9, 0.1):
+            g = 1 / ((1 - weight) / v + weight / axis)
+            total += (1 - alpha) * (v / g - 1 - log(v / g)) / 2 + alpha * (axis / g - 1 - log(axis / g)) / 2
+        return total
+
+    def best(alpha, swapped):
+        weight = 1 - alpha if swapped else alpha
+        found = optimize.minimize_scalar(js, bounds=(-4, 1.5), args=(alpha, weight), method="bounded", options={"xatol": 1e-9})
+        return exp(found.x)
+
+    assert best(0.0, True) == pytest.approx(1 - 0.81, abs=1e-5) and best(1.0, True) == pytest.approx(1, abs=1e-5)
+    assert best(0.1, True) == pytest.approx(0.15, abs=0.001) and best(0.9, True) == pytest.approx(1.266, abs=0.001)
+    printed = [best(alpha, False) for alpha in np.linspace(0.01, 0.99, 25)]
+    assert (np.diff(printed) < 0).all() and 0.19 < printed[-1] and printed[0] < 1
+
+
 def test_no_16a_kl_to_the_posterior_plus_elbo_is_constant_and_kl_to_the_prior_plus_elbo_rises():
     posterior = X / (1 + C), sqrt(C / (1 + C))
     sums = []
