@@ -19,6 +19,10 @@ from vaecourse.vaebm import VAEBM, Chains, energy_mlp
 PIXELS, START = 16, 2.5
 
 
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def known_model(sigma: float) -> VAEBM:
     """x = w z + sigma eps_x, |w| = 1, and no energy."""
     with initial_weights(0):
