@@ -129,7 +129,7 @@ def test_the_reverse_kl_of_a_code_charges_a_sharp_one_by_its_precision(mu, sigma
     assert normal(0, 1).kl(normal(mu, sigma)).item() == pytest.approx(by_hand)
 
 
-@pytest.mark.equation("eq-regularizers-renyi", oracle="another closed form, of chapter 6")
+@pytest.mark.equation("eq-regularizers-renyi", oracle="closed form: Renyi's divergence, of another chapter")
 @pytest.mark.parametrize("alpha", INSIDE)
 def test_the_dual_as_printed_is_renyis_divergence(alpha):
     p, log_sigma = full(1, batch=1), torch.tensor([0.2, -0.7, 0.4], dtype=torch.float64)
@@ -158,7 +158,7 @@ def test_a_mean_is_sold_at_a_discount_of_cubes(alpha):
     assert js == pytest.approx(share * 1.3**2 / 2, abs=1e-7) and dual == pytest.approx(js, abs=1e-7)
 
 
-@pytest.mark.equation("eq-regularizers-sharp", oracle="extrapolation to sigma = 0 of the closed form that quadrature holds")
+@pytest.mark.equation("eq-regularizers-sharp", oracle="closed form: its limit, as sigma falls")
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8])
 @pytest.mark.parametrize("mu", [0.0, 1.4])
 def test_a_sharp_code_costs_the_reverse_kl_by_the_one_and_a_share_of_kl_by_the_dual(alpha, mu):

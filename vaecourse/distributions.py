@@ -207,15 +207,8 @@ class Bernoulli(_Parameters):
         nothing: training and scores refuse such x.
         """
         x = in_support(x if x.is_floating_point() else x.to(self.logits.dtype))
-
-        def against(logits: Tensor) -> Tensor:
-            return -functional.binary_cross_entropy_with_logits(*torch.broadcast_tensors(logits, x), reduction="none").sum(-1)
-
-        if not self.logits.is_cuda:  # there to ask is to wait
-            log_p = against(self.logits)
-            if not log_p.isnan().any():  # 0 times an infinite logit; to clamp all takes half as long as the rest
-                return log_p
-        return _infinite(against(self._finite))
+        x, logits = torch.broadcast_tensors(x, self._finite)
+        return _infinite(-functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1))
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """-E[log q] in nats, summed over coordinates."""
