@@ -29,7 +29,8 @@ class Holes(NamedTuple):
     """How far an aggregated posterior is from N(0, I); standard errors of the estimates beside them."""
 
     kl: float
-    """KL(q(z) || p(z)) in nats: what a better prior can gain, at most, for the bound (eq-priors-gain)."""
+    """KL(q(z) || p(z)) in nats: what a better prior can gain, at most, for the bound of the very images whose posteriors q(z)
+    averages (eq-priors-gain). For other images q(z) itself may lose: it remembers its own."""
     kl_error: float
     share: float
     """The prior's mass where q(z) is less than a tenth of p(z): how often a sample falls into a hole (eq-priors-hole-share)."""
@@ -45,8 +46,8 @@ def _log_prior(z: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch"]:
 def holes(q: Mixture, draws: int = 10_000, generator: Generator | None = None) -> Holes:
     """Measure the holes between p(z) = N(0, I) and q(z), an aggregated posterior, by so many codes from each.
 
-    kl is the mean of log q(z) - log p(z) over z ~ q(z), share that of [q(z) < p(z) / 10] over z ~ p(z). Raises ValueError for
-    draws < 2.
+    Both are about the images whose posteriors q averages, usually those of the training. kl is the mean of log q(z) - log p(z)
+    over z ~ q(z), share that of [q(z) < p(z) / 10] over z ~ p(z). Raises ValueError for draws < 2.
     """
     if draws < 2:
         raise ValueError(f"an estimate with its error needs draws >= 2, got {draws}")
