@@ -445,7 +445,14 @@ def test_no_11e_with_the_weights_swapped_the_best_circle_leaves_the_strip_betwee
         return exp(found.x)
 
     assert best(0.0, True) == pytest.approx(1 - 0.81, abs=1e-5) and best(1.0, True) == pytest.approx(1, abs=1e-5)
-    assert best(0.1, True) == pytest.approx(0.15, abs=0.001) and best(0.9, True) == pytest.approx(1.266, abs=0.001)
+    assert best(0.1, True) < 0.9 * best(0.0, True) and best(0.9, True) > 1.2 * best(1.0, True)
+    narrow = regularizers.FullNormal(torch.zeros(2).double(), torch.tensor([[1, 0.9], [0.9, 1]]).double())
+    for swapped in (False, True):
+        for alpha in (0.1, 0.9):
+            v = best(alpha, swapped)
+            circle = regularizers.FullNormal(torch.zeros(2).double(), v * torch.eye(2).double())
+            ours = regularizers.geometric_js(circle, narrow, alpha, swapped=swapped).item()
+            assert ours == pytest.approx(js(log(v), alpha, 1 - alpha if swapped else alpha))
     printed = [best(alpha, False) for alpha in np.linspace(0.01, 0.99, 25)]
     assert (np.diff(printed) < 0).all() and printed[-1] > 0.19 and printed[0] < 1
 

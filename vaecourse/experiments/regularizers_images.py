@@ -12,8 +12,9 @@ import torch
 from torch import Generator, Tensor
 from torch.optim import Adam
 
-from vaecourse import autoencoders, datasets, regularizers, training
+from vaecourse import datasets, training
 from vaecourse.experiments import Experiment
+from vaecourse.experiments.regularizers import codes_used
 from vaecourse.networks import BernoulliNetwork, GaussianNetwork, initial_weights, mlp
 from vaecourse.regularizers import DUVAE, GeometricVAE
 from vaecourse.vae import VAE, evaluate, gaussian_vae
@@ -111,24 +112,9 @@ def train_deep(kind: str, depth: int, seed: int, steps: int = 6000, latents: int
             for name, value in zip(curve, (run.step, bound.rate.mean().item(), -bound.value.mean().item()), strict=True):
                 curve[name].append(value)
     model.eval()
-    score = evaluate(model, test, draws, _generator(0))
-    with torch.no_grad():
-        q = model.encode(datasets.binarize(digits.train, _generator(1)))
-        q_test = model.encode(test)
-        rebuilt, made = model.reconstruct(test[:8]), model.sample(8, _generator(0))
-    information, error = regularizers.mutual_information(q, generator=_generator(0))
-    row = {
-        "negative_elbo": score.negative_elbo,
-        "nll": score.nll,
-        "rate": score.rate,
-        "active_units": score.active_units,
-        "information": information,
-        "information_error": error,
-        "accuracy": autoencoders.probe(q.mu, digits.train_labels, q_test.mu, digits.test_labels),
-        "training_seconds": round(run.seconds, 1),
-        **curve,
-    }
+    row = {**codes_used(model, digits, draws), "training_seconds": round(run.seconds, 1), **curve}
     if seed == 0:
+        rebuilt, made = model.reconstruct(test[:8]), model.sample(8, _generator(0))
         row |= {"images": _bytes(test[:8]), "rebuilt": _bytes(rebuilt), "samples": _bytes(made)}
     return row
 
