@@ -118,7 +118,8 @@ def test_a_line_is_said_for_each_page_and_one_that_fails_breaks_the_build_and_al
     assert "08_page.md: " in project.warnings and "ZeroDivisionError" in warning and "1 / 0" in warning
     first, *lines = capfd.readouterr().err.splitlines()
     assert re.fullmatch(r"2 pages to execute on [12] cores?: about \d+ s", first)
-    assert sorted(re.sub(r" +[\d.]+ s", "", line).strip() for line in lines) == ["07_page", "08_page  failed"]
+    progress = [line for line in lines if "_page" in line]  # a kernel that ends may have a last word of libzmq's own
+    assert sorted(re.sub(r" +[\d.]+ s", "", line).strip() for line in progress) == ["07_page", "08_page  failed"]
     assert (project.runs("07_page"), project.runs("08_page")) == (1, 1)
 
     project.page("08_page")
