@@ -47,7 +47,7 @@ def train_skew(data: str, alpha: float, dual: bool, seed: int, steps: int = 5000
     """What `skewed_vae` scores. The dual's ends are those of the other, exchanged.
 
     squared_error: of reconstructions at the mean code, over all test images; the bounds over `images` of them, 200 draws each.
-    Tensors, for seed 0: reconstructions of the first 8 test images.
+    Tensors, for seed 0: the first 8 test images and their reconstructions.
     """
     gray = datasets.load(data)
     model, seconds = skewed_vae(gray.train, alpha, dual, seed, steps, c)
@@ -64,7 +64,7 @@ def train_skew(data: str, alpha: float, dual: bool, seed: int, steps: int = 5000
         "sigma": sigma,
         "training_seconds": round(seconds, 1),
     }
-    return row | ({"rebuilt": _bytes(rebuilt[:8])} if seed == 0 else {})
+    return row | ({"images": _bytes(gray.test[:8]), "rebuilt": _bytes(rebuilt[:8])} if seed == 0 else {})
 
 
 skew = Experiment(
