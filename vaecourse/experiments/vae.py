@@ -5,13 +5,11 @@ two hidden layers of 128 tanh units each way, 8 latents, Adam at 1e-3, batches o
 draws an image.
 """
 
-from functools import partial
 from math import log
 from pathlib import Path
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.optim import Adam
 
 from vaecourse import datasets, training
 from vaecourse.distributions import Normal
@@ -253,33 +251,4 @@ static_mnist = Experiment(
     train_static_mnist,
     cases=[{"seed": seed} for seed in SEEDS],
     replay={"seed": 0, "steps": 30, "draws": 2},
-)
-
-
-# The same, like for like: pixels drawn afresh each step, as the papers on importance weights do, until nothing falls any more.
-
-
-def train_mnist(
-    k: int, seed: int, steps: int = 250_000, draws: int = 5000, images: int = 10_000, checkpoint: Path | None = None
-) -> dict:
-    """A VAE (k = 1) or IWAE on MNIST, two layers of 200 tanh units each way and 50 latents, batches of 100.
-
-    Adam's rate falls from 2e-3 to nothing along half a cosine. Burda, Grosse and Salakhutdinov (2016), who pass over the data
-    eight times as often, let it fall from 1e-3 to 1e-4 in stages. Test pixels are drawn once.
-    """
-    mnist = datasets.load("mnist")
-    test = datasets.binarize(mnist.test[:images], _generator(0))
-    kind = {} if k == 1 else {"kind": IWAE, "draws": k}
-    model = bernoulli_vae(784, 50, hidden=(200, 200), seed=seed, **kind)
-    adam = partial(Adam, lr=2e-3, fused=True)
-    settings = {"transform": datasets.binarize, "optimizer": adam, "schedule": training.cosine, "checkpoint": checkpoint}
-    history = training.fit(model, mnist.train, steps=steps, seed=seed, **settings)
-    epochs = steps * 100 / len(mnist.train)
-    return {**_score(model, test, draws), "epochs": epochs, "training_seconds": round(history.seconds, 1)}
-
-
-mnist = Experiment(
-    train_mnist,
-    cases=[*({"k": 1, "seed": seed} for seed in SEEDS), {"k": 5, "seed": 0}],
-    replay={"k": 1, "seed": 0, "steps": 30, "draws": 2, "images": 50},
 )
