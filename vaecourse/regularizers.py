@@ -71,8 +71,8 @@ def geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, *, swapped: bool = Fals
 
     With g = p^(1 - alpha) q^alpha both ends are 0, and the slopes there are the KL divergences (eq-regularizers-ends).
     `swapped` takes g = p^alpha q^(1 - alpha), with which it runs from KL(p || q) at alpha = 0 to KL(q || p) at 1
-    (eq-regularizers-swapped): so the published sweeps do. It is no f-divergence: g is normalized. Deasy, Simidjievski and Lio
-    (2020).
+    (eq-regularizers-swapped): so the published sweeps do. There near each end the other of the two enters with a minus
+    (eq-regularizers-overshoot). It is no f-divergence: g is normalized. Deasy, Simidjievski and Lio (2020).
     Raises ValueError for alpha outside [0, 1], TypeError for Gaussians of two kinds.
     """
     _check(p, q, alpha)
@@ -97,7 +97,8 @@ class GeometricVAE(VAE):
     """A VAE whose regularizer is a geometric Jensen-Shannon divergence between q(z | x) and p(z), in its swapped form.
 
     alpha: fixed in [0, 1], or None for a learned one that starts at 1/2. At alpha = 0 `dual=False` is the VAE, KL(q || p),
-    and `dual=True` has KL(p || q); at 1 they have changed places. Its loss is no bound on the evidence but there;
+    and `dual=True` has KL(p || q) (eq-regularizers-reverse); at 1 they have changed places. Between them a mean is sold at a
+    discount (eq-regularizers-discount). Its loss is no bound on the evidence but at KL(q || p);
     `vae.evaluate` scores it by the true bound. A learned alpha moves to where the divergence is least, which is not where the
     model is best.
     Equation eq-regularizers-loss. Raises ValueError for alpha outside [0, 1].
