@@ -99,7 +99,7 @@ squares = Experiment(  # with a nat at the price of one squared error, as the pu
 
 
 class Wide(BetaVAE):
-    """A VAE that pays beta for a nat of KL and whose codes are never narrower than `floor`: its square is added to variances."""
+    """A VAE that pays beta for a nat of KL; its codes are never narrower than `floor`, whose square is added to variances."""
 
     def __init__(self, *parts: Any, beta: float, floor: float):
         super().__init__(*parts, beta=beta)
