@@ -4,6 +4,7 @@ An average of draws is held right if it lies within 3.9 standard errors of the e
 10,000, and the seeds are fixed. This file is also the script that two processes run.
 """
 
+import ast
 import json
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from torch.distributions import Normal as TorchNormal
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import double, generator, needs_cuda
-from vaecourse import beta_vae, processes, training
+from vaecourse import beta_vae, processes, results, training
 from vaecourse.beta_vae import BetaTCVAE, BetaVAE, CapacityVAE, ConstrainedVAE
 from vaecourse.distributions import Normal
 from vaecourse.exact_models import ProbabilisticPCA
@@ -431,6 +432,26 @@ def test_the_rate_is_information_total_correlation_and_the_marginals_distance_fr
     ours = beta_vae.rate_parts(posteriors(150), draws, chunk=70, generator=generator())
     for part, mean, sd in zip((ours.information, ours.total_correlation, ours.marginals), exact, spread, strict=True):
         assert abs(part - mean) < 3.9 * sd / sqrt(450 * draws)
+
+
+@pytest.mark.equation("eq-beta_vae-at-least", oracle="quadrature in the plane")
+@pytest.mark.parametrize("narrow", [1.0, 0.1])
+def test_total_correlation_is_at_least_what_the_rate_has_beyond_log_n_and_the_marginals(narrow):
+    axis = np.linspace(-7, 7, 2801)
+    step = axis[1] - axis[0]
+    one, two = (stats.norm.pdf(axis[:, None], MU[:, j], narrow * SIGMA[:, j]) for j in (0, 1))
+    joint, first, second = one @ two.T / 3, one.mean(1), two.mean(1)
+
+    def integral(p, q):
+        return float((p * np.log(p / q, where=p > 1e-200, out=np.zeros_like(p))).sum())
+
+    tc = integral(joint, np.maximum(np.outer(first, second), 1e-300)) * step**2
+    marginals = step * sum(integral(p, stats.norm.pdf(axis)) for p in (first, second))
+    q = Normal(torch.from_numpy(MU), torch.from_numpy(np.log(narrow * SIGMA)))
+    least = q.kl_to_standard().mean().item() - log(3) - marginals
+    assert least < tc
+    if narrow < 1:  # posteriors that hardly overlap tell all of log 3, and leave no slack
+        assert tc == pytest.approx(least, abs=0.01) and least > 0.5
 
 
 def direct_density(q: Normal, z: Tensor, weights: Tensor) -> Tensor:
@@ -1055,6 +1076,28 @@ BAD_CALLS = [
     (lambda: beta_vae.posterior_information(Normal(Z, Z), V, draws=0), "must be at least 1; got 0"),
     (lambda: beta_vae.entropies(V.double()), "factors must be a tensor of integers"),
 ]
+
+
+def test_the_exercise_on_seeds_has_the_scores_of_the_stored_result():
+    """A graded notebook loads no results: its numbers are typed, and must be those of `beta_vae.sprites`, to three digits."""
+    file = results.REPOSITORY / "notebooks" / "assignments" / "10_beta_vae.ipynb"
+    sources = ["".join(cell["source"]) for cell in json.loads(file.read_text())["cells"]]
+    (cell,) = [source for source in sources if source.startswith("stored = {")]
+    typed = ast.literal_eval(ast.parse(cell).body[0].value)
+    keys = {
+        "MIG, means": "mig",
+        "MIG, draws": "mig_of_draws",
+        "MIG, places": "mig_of_places",
+        "FactorVAE score": "factor_vae_score",
+    }
+    assert typed.keys() == keys.keys()
+    computed = results.load("beta_vae.sprites")
+    for ruler, table in typed.items():
+        assert list(table) == ["beta 16", "beta 32", "capacity 3", "capacity 5"]
+        for setting, runs in table.items():
+            kind, strength = setting.split()
+            by_seed = [computed.values(keys[ruler], kind=kind, strength=float(strength), seed=seed)[0] for seed in range(5)]
+            assert runs == [round(value, 3) for value in by_seed], (ruler, setting)
 
 
 @pytest.mark.parametrize("call, message", BAD_CALLS)
