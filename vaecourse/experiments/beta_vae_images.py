@@ -50,7 +50,7 @@ def model_of(kind: str, strength: float, seed: int, steps: int) -> VAE:
 def train(kind: str, strength: float, seed: int, steps: int = 6000, trials: bool = True) -> dict:
     """One model: the two sides of its bargain, the parts of its rate, its scores, how the rate went.
 
-    end: the mean of the rate over the last tenth of the steps. trials: whether to score. Tensors, for seed 0: the decoder's
+    end: the mean of the rate over the last tenth of the steps. trials: whether to score. Tensors, for seed 0: both networks'
     weights; what each latent does to a square in the middle, 256 gray levels, (latents, 7 values from -2 to 2, pixels); each
     latent's rate, averaged over all images.
     """
@@ -85,7 +85,8 @@ def train(kind: str, strength: float, seed: int, steps: int = 6000, trials: bool
     if seed == 0:
         middle = sprites.at(torch.tensor([0, 2, 0, 4, 4]))[None]
         row["traversal"] = (255 * beta_vae.traverse(model, middle, torch.linspace(-2, 2, 7))[0].clamp(0, 1)).to(torch.uint8)
-        row |= {f"decoder.{key}": value for key, value in model.decoder.state_dict().items()}
+        networks = {"encoder": model.encoder, "decoder": model.decoder}
+        row |= {f"{name}.{key}": value for name, net in networks.items() for key, value in net.state_dict().items()}
     return row
 
 
@@ -93,6 +94,7 @@ sprites = Experiment(
     train,
     [
         {"kind": kind, "strength": strength, "seed": seed}
+        for seed in SEEDS
         for kind, strength in (
             ("beta", 1.0),
             ("beta", 4.0),
@@ -101,7 +103,6 @@ sprites = Experiment(
             ("limit from below", 5.0),
             ("capacity", 5.0),
         )
-        for seed in SEEDS
     ],
     {"kind": "limit", "strength": 5.0, "seed": 1, "steps": 10, "trials": False},
 )
