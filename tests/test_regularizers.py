@@ -172,6 +172,23 @@ def test_a_sharp_code_costs_the_reverse_kl_by_the_one_and_a_share_of_kl_by_the_d
     assert ratio[0] < 0.02 and ratio[1] < ratio[0] / 30  # with its logarithm times that
 
 
+@pytest.mark.equation("eq-regularizers-overshoot", oracle="another library: torch.distributions")
+def test_with_weights_swapped_the_other_kl_enters_with_a_minus():
+    q, p, h = full(0), full(1), 1e-6
+    forward, backward = kl_divergence(as_torch(q), as_torch(p)), kl_divergence(as_torch(p), as_torch(q))
+    slope = (geometric_js(q, p, h, swapped=True) - geometric_js(q, p, 0.0, swapped=True)) / h
+    assert torch.allclose(slope, -(2 * forward + backward), rtol=1e-3)
+
+
+def test_a_wide_code_costs_a_share_of_kl_by_the_one_and_a_logarithm_by_the_dual():
+    q, p = normal(0.7, 1e4), normal(0, 1)
+    for alpha in INSIDE:
+        assert geometric_js(q, p, alpha, swapped=True) / q.kl(p) == pytest.approx((1 - alpha) ** 2, rel=1e-3)
+        constant = 0.5 * (alpha**2 / (1 - alpha) + log(1 - alpha))  # the sharp code's, mirrored
+        dual = dual_geometric_js(q, p, alpha, swapped=True).item()
+        assert dual - (1 - alpha) * p.kl(q).item() == pytest.approx(constant, abs=1e-3)
+
+
 def test_swapping_the_weights_is_not_the_dual():
     p, q = normal(0, 1), normal(1.5, 0.4)
     for alpha in INSIDE:

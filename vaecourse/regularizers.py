@@ -40,64 +40,65 @@ Gaussian = TypeVar("Gaussian", Normal, FullNormal)
 Alpha = float | Float[Tensor, ""]
 
 
-def _check(p: Gaussian, q: Gaussian, alpha: Alpha) -> None:
-    if type(p) is not type(q):
-        raise TypeError(f"both Gaussians must be of one kind; got {type(p).__name__} and {type(q).__name__}")
+def _check(q: Gaussian, p: Gaussian, alpha: Alpha) -> None:
+    if type(q) is not type(p):
+        raise TypeError(f"both Gaussians must be of one kind; got {type(q).__name__} and {type(p).__name__}")
     if not isinstance(alpha, Tensor) and not 0 <= alpha <= 1:  # a tensor is learned, and not looked at: that would wait for it
         raise ValueError(f"alpha, the skew, must lie in [0, 1]; got {alpha}")
 
 
-def geometric_mean(p: Gaussian, q: Gaussian, alpha: Alpha) -> Gaussian:
-    """The Gaussian proportional to p^(1 - alpha) q^alpha.
+def geometric_mean(q: Gaussian, p: Gaussian, alpha: Alpha) -> Gaussian:
+    """The Gaussian proportional to q^(1 - alpha) p^alpha.
 
     Its precision is the weighted mean of precisions, its mean the weighted mean of means by precision:
     S^-1 = (1 - alpha) S1^-1 + alpha S2^-1, m = S ((1 - alpha) S1^-1 m1 + alpha S2^-1 m2).
     Equation eq-regularizers-geometric-mean; Nielsen (2019), Deasy, Simidjievski and Lio (2020).
     Raises ValueError for alpha outside [0, 1], TypeError for Gaussians of two kinds.
     """
-    _check(p, q, alpha)
-    if isinstance(p, Normal):
-        weight_p, weight_q = (1 - alpha) * (-2 * p.log_sigma).exp(), alpha * (-2 * q.log_sigma).exp()
-        precision = weight_p + weight_q
-        return Normal((weight_p * p.mu + weight_q * q.mu) / precision, -0.5 * precision.log())
-    weight_p, weight_q = (1 - alpha) * torch.linalg.inv(p.covariance), alpha * torch.linalg.inv(q.covariance)
-    covariance = torch.linalg.inv(weight_p + weight_q)
-    mean = covariance @ (weight_p @ p.mu[..., None] + weight_q @ q.mu[..., None])
+    _check(q, p, alpha)
+    if isinstance(q, Normal):
+        weight_q, weight_p = (1 - alpha) * (-2 * q.log_sigma).exp(), alpha * (-2 * p.log_sigma).exp()
+        precision = weight_q + weight_p
+        return Normal((weight_q * q.mu + weight_p * p.mu) / precision, -0.5 * precision.log())
+    weight_q, weight_p = (1 - alpha) * torch.linalg.inv(q.covariance), alpha * torch.linalg.inv(p.covariance)
+    covariance = torch.linalg.inv(weight_q + weight_p)
+    mean = covariance @ (weight_q @ q.mu[..., None] + weight_p @ p.mu[..., None])
     return FullNormal(mean[..., 0], 0.5 * (covariance + covariance.mT))
 
 
-def geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, *, swapped: bool = False) -> Float[Tensor, "*batch"]:
-    """(1 - alpha) KL(p || g) + alpha KL(q || g) in nats, g the geometric mean (eq-regularizers-geometric-js).
+def geometric_js(q: Gaussian, p: Gaussian, alpha: Alpha, *, swapped: bool = False) -> Float[Tensor, "*batch"]:
+    """(1 - alpha) KL(q || g) + alpha KL(p || g) in nats, g the geometric mean (eq-regularizers-geometric-js).
 
-    With g = p^(1 - alpha) q^alpha both ends are 0, and the slopes there are the KL divergences (eq-regularizers-ends).
-    `swapped` takes g = p^alpha q^(1 - alpha), with which it runs from KL(p || q) at alpha = 0 to KL(q || p) at 1
-    (eq-regularizers-swapped): so the published sweeps do. It is no f-divergence: g is normalized. Deasy, Simidjievski and Lio
-    (2020).
+    With g = q^(1 - alpha) p^alpha both ends are 0, and the slopes there are the KL divergences (eq-regularizers-ends).
+    `swapped` takes g = q^alpha p^(1 - alpha), with which it runs from KL(q || p) at alpha = 0 to KL(p || q) at 1
+    (eq-regularizers-swapped): so the published sweeps do. There near each end the other of the two enters with a minus
+    (eq-regularizers-overshoot). It is no f-divergence: g is normalized. Deasy, Simidjievski and Lio (2020).
     Raises ValueError for alpha outside [0, 1], TypeError for Gaussians of two kinds.
     """
-    _check(p, q, alpha)
-    g = geometric_mean(p, q, 1 - alpha if swapped else alpha)
-    return (1 - alpha) * p.kl(g) + alpha * q.kl(g)
+    _check(q, p, alpha)
+    g = geometric_mean(q, p, 1 - alpha if swapped else alpha)
+    return (1 - alpha) * q.kl(g) + alpha * p.kl(g)
 
 
-def dual_geometric_js(p: Gaussian, q: Gaussian, alpha: Alpha, *, swapped: bool = False) -> Float[Tensor, "*batch"]:
-    """(1 - alpha) KL(g || p) + alpha KL(g || q) in nats: the arguments of each KL reversed (eq-regularizers-dual).
+def dual_geometric_js(q: Gaussian, p: Gaussian, alpha: Alpha, *, swapped: bool = False) -> Float[Tensor, "*batch"]:
+    """(1 - alpha) KL(g || q) + alpha KL(g || p) in nats: the arguments of each KL reversed (eq-regularizers-dual).
 
-    Not swapped it is -log of the integral of p^(1 - alpha) q^alpha, 0 at both ends: alpha times Renyi's divergence of order
-    1 - alpha (eq-regularizers-renyi). `swapped` it runs from KL(q || p) at alpha = 0 to KL(p || q) at 1, and is that integral
-    no more. For a sharp p it is alpha KL(p || q) and a constant (eq-regularizers-sharp). Deasy, Simidjievski and Lio (2020).
+    Not swapped it is -log of the integral of q^(1 - alpha) p^alpha, 0 at both ends: alpha times Renyi's divergence of order
+    1 - alpha (eq-regularizers-renyi). `swapped` it runs from KL(p || q) at alpha = 0 to KL(q || p) at 1, and is that integral
+    no more. For a sharp q it is alpha KL(q || p) and a constant (eq-regularizers-sharp). Deasy, Simidjievski and Lio (2020).
     Raises ValueError for alpha outside [0, 1], TypeError for Gaussians of two kinds.
     """
-    _check(p, q, alpha)
-    g = geometric_mean(p, q, 1 - alpha if swapped else alpha)
-    return (1 - alpha) * g.kl(p) + alpha * g.kl(q)
+    _check(q, p, alpha)
+    g = geometric_mean(q, p, 1 - alpha if swapped else alpha)
+    return (1 - alpha) * g.kl(q) + alpha * g.kl(p)
 
 
 class GeometricVAE(VAE):
     """A VAE whose regularizer is a geometric Jensen-Shannon divergence between q(z | x) and p(z), in its swapped form.
 
     alpha: fixed in [0, 1], or None for a learned one that starts at 1/2. At alpha = 0 `dual=False` is the VAE, KL(q || p),
-    and `dual=True` has KL(p || q); at 1 they have changed places. Its loss is no bound on the evidence but there;
+    and `dual=True` has KL(p || q) (eq-regularizers-reverse); at 1 they have changed places. Between them a mean is sold at a
+    discount (eq-regularizers-discount). Its loss is no bound on the evidence but at KL(q || p);
     `vae.evaluate` scores it by the true bound. A learned alpha moves to where the divergence is least, which is not where the
     model is best.
     Equation eq-regularizers-loss. Raises ValueError for alpha outside [0, 1].

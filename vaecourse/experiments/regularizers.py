@@ -6,6 +6,7 @@ Adam at 1e-3, batches of 100. Bounds, rates and informations are nats an image.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import log
 
 import torch
@@ -13,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from vaecourse import autoencoders, datasets, regularizers, training
 from vaecourse.beta_vae import BetaVAE
-from vaecourse.distributions import Bernoulli
+from vaecourse.distributions import Bernoulli, Normal
 from vaecourse.experiments import Experiment
 from vaecourse.networks import GaussianNetwork, initial_weights, mlp
 from vaecourse.regularizers import DUVAE, GeometricVAE
@@ -77,6 +78,37 @@ discount = Experiment(
     train_discount,
     [{"beta": beta, "seed": seed} for beta in (0.1, 0.3, 0.5, 0.75) for seed in SEEDS],
     {"beta": 0.5, "seed": 0, "steps": 60},
+)
+
+
+class Priced(VAE):
+    """A VAE that pays for its codes by the weights as printed, with which alpha = 0 is worth nothing; or by the reverse KL."""
+
+    price: Callable[[Normal, Normal], Tensor]
+
+    def loss(self, x: Tensor, generator: Generator | None = None) -> dict[str, Tensor]:
+        """The mean distortion and price."""
+        q = self.encode(x)
+        distortion = -self.decode(q.sample(generator)).log_prob(x).mean()
+        return {"loss": distortion + self.price(q, self.prior(len(x))).mean()}
+
+
+def train_printed(price: str, alpha: float, seed: int, steps: int = 2500, c: float = 0.02) -> dict:
+    """The same VAE, paying "geometric JS" or "its dual", skew alpha as printed, or alpha times "reverse KL"."""
+    prices = {
+        "geometric JS": partial(regularizers.geometric_js, alpha=alpha),
+        "its dual": partial(regularizers.dual_geometric_js, alpha=alpha),
+        "reverse KL": lambda q, p: alpha * p.kl(q),
+    }
+    model = gaussian_vae(64, 8, log_sigma=0.5 * log(c), seed=seed, kind=Priced)
+    model.price = prices[price]
+    return _trained(model, steps, seed)
+
+
+printed = Experiment(
+    train_printed,
+    [{"price": p, "alpha": 0.1, "seed": seed} for p in ("geometric JS", "its dual", "reverse KL") for seed in SEEDS],
+    {"price": "its dual", "alpha": 0.1, "seed": 1, "steps": 60},
 )
 
 
