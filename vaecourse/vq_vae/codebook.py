@@ -125,7 +125,8 @@ class EMACodebook(Codebook):
 
     A code with N < `revive_below` is dead, and moves to a vector of the batch at hand (eq-vq_vae-revival). N tends to the
     number of vectors a step that choose the code; a code just revived is dead again after log(1 / revive_below) / (1 - decay)
-    steps without any. At 0 codes are never revived.
+    steps without any. Codes that none has chosen since the start sink below the bound in the same step, and move all at once;
+    and a code that is in use, by fewer than `revive_below` vectors a step, moves as well. At 0 codes are never revived.
     Raises ValueError for a decay outside [0, 1), eps <= 0, and revive_below outside [0, 1).
     """
 
@@ -184,8 +185,8 @@ class EMACodebook(Codebook):
 
         Smoothed, N is (N + eps) / (sum of N + codes eps) * sum of N (eq-vq_vae-smoothing): it keeps the divisor from zero, is
         not in the paper, serves the division alone and is not written back. But for the smoothing, e moves by (1 - decay) n / N
-        of the way to the mean of its n vectors (eq-vq_vae-ema-step). Van den Oord, Vinyals and Kavukcuoglu (2017),
-        appendix A.1.
+        of the way to the mean of its n vectors, with the new N (eq-vq_vae-ema-step): by 1 - decay where n is the same at every
+        step, farther where the code is chosen now and then. Van den Oord, Vinyals and Kavukcuoglu (2017), appendix A.1.
         """
         n = torch.zeros_like(self.counts).index_add_(0, code, torch.ones_like(z[:, 0]))
         s = torch.zeros_like(self.sums).index_add_(0, code, z)
@@ -197,7 +198,11 @@ class EMACodebook(Codebook):
 
     @torch.no_grad()
     def revive(self, z: Float[Tensor, "n dim"], generator: Generator | None = None) -> None:
-        """Move each dead code, with its averages, to a vector drawn from z: e = m = z, N = 1 (eq-vq_vae-revival)."""
+        """Move each dead code, with its averages, to a vector drawn from z: e = m = z, N = 1 (eq-vq_vae-revival).
+
+        It draws a vector for each code, dead or not, at every call: of two trainings with one seed, that with revival has other
+        minibatches from the second pass over the data on.
+        """
         z = processes.joined(z)
         drawn = z[indices(len(z), (self.codes,), z, generator, batch_axis=None)]
         dead = self.counts < self.revive_below
