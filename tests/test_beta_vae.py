@@ -4,12 +4,13 @@ An average of draws is held right if it lies within 3.9 standard errors of the e
 10,000, and the seeds are fixed. This file is also the script that two processes run.
 """
 
+import ast
 import json
 import subprocess
 import sys
 from functools import partial
 from itertools import combinations, combinations_with_replacement, product
-from math import cos, log, pi, radians, sin, sqrt
+from math import cos, exp, log, pi, radians, sin, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ from torch.distributions import Independent, MultivariateNormal, kl_divergence
 from torch.distributions import Normal as TorchNormal
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import generator, needs_cuda
-from vaecourse import beta_vae, processes, training
+from helpers import double, generator, needs_cuda
+from vaecourse import beta_vae, processes, results, training
 from vaecourse.beta_vae import BetaTCVAE, BetaVAE, CapacityVAE, ConstrainedVAE
 from vaecourse.distributions import Normal
 from vaecourse.exact_models import ProbabilisticPCA
@@ -160,6 +161,7 @@ def test_beta_one_is_the_vae_to_the_bit():
     assert all(torch.equal(value, ours[name]) for name, value in theirs.items())
 
 
+@pytest.mark.equation("eq-beta_vae-exchange", oracle="known case: the gradients of the VAE with variance beta c")
 def test_beta_at_variance_c_and_one_at_variance_beta_c_have_the_same_gradients_up_to_beta():
     beta, x = 7.0, normal(9, 6)
     gradients = []
@@ -167,6 +169,138 @@ def test_beta_at_variance_c_and_one_at_variance_beta_c_have_the_same_gradients_u
         model = gaussian_vae(6, 2, hidden=(5,), log_sigma=0.5 * log(c), kind=BetaVAE, beta=price).double()
         gradients.append(torch.autograd.grad(model.loss(x, generator(1))["loss"] / price, list(model.parameters())))
     assert all(torch.allclose(a, b, rtol=1e-6) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.equation("eq-beta_vae-exchange", oracle="another library: torch.distributions")
+def test_a_price_is_a_variance_up_to_a_factor_and_a_constant():
+    beta, c, rate = 7.0, 0.3, 2.5
+    x, mean = normal(5, 6, seed=1), normal(5, 6, seed=2)
+    one, other = (-TorchNormal(mean, sqrt(v)).log_prob(x).sum(1) for v in (c, beta * c))
+    constant = 3 * log(2 * pi * c) - beta * 3 * log(2 * pi * beta * c)
+    assert torch.allclose(one + beta * rate, beta * (other + rate) + constant)
+
+
+@pytest.mark.equation("eq-beta_vae-one-number", oracle="numeric search over encoder and decoder, by scipy")
+@pytest.mark.parametrize("variance, beta", [(4.0, 1.0), (4.0, 5.0), (1.0, 2.5), (1.0, 6.0)])
+def test_one_number_leaves_an_error_of_beta_c_or_is_not_coded(variance, beta):
+    def parts(flat):
+        u, w, log_sigma = flat
+        code = u**2 * variance + exp(2 * log_sigma)
+        return variance - 2 * u * w * variance + w**2 * code, 0.5 * (code - 1 - 2 * log_sigma)
+
+    def objective(flat):
+        error, rate = parts(flat)
+        return error / (2 * C) + beta * rate
+
+    found = optimize.minimize(objective, [0.6, 0.7, -0.3], options={"gtol": 1e-9}).x
+    error, rate = parts(found)
+    assert error == pytest.approx(min(variance, beta * C), abs=1e-5)
+    assert rate == pytest.approx(max(0.5 * log(variance / (beta * C)), 0), abs=1e-5)
+    assert exp(2 * found[2]) == pytest.approx(min(1, beta * C / variance), abs=1e-4)
+
+
+# Which way latents point
+
+
+def turned(degrees: float) -> Tensor:
+    """A turn of the plane."""
+    a = radians(degrees)
+    return torch.tensor([[cos(a), -sin(a)], [sin(a), cos(a)]], dtype=torch.float64)
+
+
+@pytest.mark.equation("eq-beta_vae-turned-model", oracle="another library: torch.distributions")
+def test_turned_latents_have_the_same_evidence_the_same_rate_and_the_same_distortion():
+    one = ProbabilisticPCA.fit(X, 2)
+    other = ProbabilisticPCA(one.W @ turned(25), one.m, one.c)
+    assert torch.allclose(one.evidence(X), other.evidence(X))
+    A, mu, z = turned(70) @ torch.diag(double(0.5, 2.0)) @ turned(70).T, double(0.4, -1.0), normal(6, 2)
+    q = MultivariateNormal(mu, A)
+    q_turned = MultivariateNormal(turned(25).T @ mu, turned(25).T @ A @ turned(25))
+    prior = MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double())
+    assert kl_divergence(q, prior).item() == pytest.approx(kl_divergence(q_turned, prior).item())
+    assert torch.allclose(one.likelihood(z).mu, other.likelihood(z @ turned(25)).mu)
+
+
+@pytest.mark.equation("eq-beta_vae-turn", oracle="numeric search over encoders, by scipy")
+@pytest.mark.parametrize("beta, variances", [(1.0, (4.0, 1.0)), (3.0, (4.0, 1.0)), (2.0, (9.0, 2.0)), (2.0, (3.0, 3.0))])
+def test_a_turn_of_the_latents_costs_what_the_diagonal_posterior_cannot_follow(beta, variances):
+    level, S = beta * C, np.diag(variances)
+
+    def best(W):
+        def objective(flat):
+            V, log_sigma = flat[:4].reshape(2, 2), flat[4:]
+            codes = V @ S @ V.T
+            squares = np.trace(S) - 2 * np.trace(W @ V @ S) + np.trace(W.T @ W @ (codes + np.diag(np.exp(2 * log_sigma))))
+            return squares / (2 * C) + beta * 0.5 * (np.diag(codes) + np.exp(2 * log_sigma) - 1 - 2 * log_sigma).sum()
+
+        return optimize.minimize(objective, np.full(6, 0.3), options={"gtol": 1e-9}).fun
+
+    W = np.diag(np.sqrt(np.array(variances) - level))
+    for degrees in (0, 20, 45):
+        charged = best(W @ turned(degrees).numpy()) - best(W)
+        one, two = variances
+        assert charged == pytest.approx(
+            beta / 2 * log(1 + sin(2 * radians(degrees)) ** 2 * (one - two) ** 2 / (4 * one * two)), abs=1e-6
+        )
+
+
+def bent(z: np.ndarray) -> np.ndarray:
+    """A decoder's mean from the plane to three pixels, not linear."""
+    return np.array([2 * z[0] + 0.3 * z[1] ** 2, np.sin(z[1]) - z[0], z[0] * z[1] + z[1]])
+
+
+def jacobian(f, z: np.ndarray, h: float = 1e-5) -> np.ndarray:
+    return np.stack([(f(z + h * e) - f(z - h * e)) / (2 * h) for e in np.eye(2)], 1)
+
+
+@pytest.mark.equation("eq-beta_vae-local", oracle="numeric search, the error by quadrature")
+def test_a_small_posterior_is_as_wide_as_the_decoders_slopes_allow():
+    mu, beta, c = np.array([0.4, -0.7]), 2.0, 1e-4
+    nodes, weights = np.polynomial.hermite_e.hermegauss(12)
+    weights = weights / weights.sum()
+
+    def objective(log_sigma):
+        z = [bent(mu + np.exp(log_sigma) * np.array([a, b])) for a, b in product(nodes, nodes)]
+        error = np.outer(weights, weights).ravel() @ ((np.array(z) - bent(mu)) ** 2).sum(1)
+        return error / (2 * c) + beta / 2 * (np.exp(2 * log_sigma) - 2 * log_sigma).sum()
+
+    found = np.exp(optimize.minimize(objective, [-3.0, -3.0]).x)
+    slopes = (jacobian(bent, mu) ** 2).sum(0)
+    assert found**2 == pytest.approx(1 / (1 + slopes / (beta * c)), rel=2e-3)
+
+
+@pytest.mark.equation("eq-beta_vae-places", oracle="finite differences of the decoder")
+@pytest.mark.parametrize("degrees", [10, 30, 45])
+def test_two_uniform_places_turned_are_charged_where_their_slopes_differ(degrees):
+    def places(z):
+        return stats.norm.cdf(turned(degrees).numpy() @ z)
+
+    level, rng = 1e-12, np.random.default_rng(0)
+    for z in rng.normal(size=(5, 2)):
+        J = jacobian(places, z)
+        P = np.eye(2) + J.T @ J / level
+        charged = 0.5 * (np.log(np.diag(P)).sum() - np.linalg.slogdet(P)[1])
+        one, two = turned(degrees).numpy() @ z
+        by_hand = 0.5 * log(1 + sin(2 * radians(degrees)) ** 2 * np.sinh((one**2 - two**2) / 2) ** 2)
+        assert charged == pytest.approx(by_hand, abs=1e-4)
+
+
+@pytest.mark.equation("eq-beta_vae-turned-square", oracle="quadrature")
+@pytest.mark.parametrize("degrees", [5, 20, 45])
+def test_total_correlation_of_a_turned_square(degrees):
+    a, b = cos(radians(degrees)), sin(radians(degrees))
+    near, far = (a - b) / 2, (a + b) / 2
+
+    def density(u):  # two uniform numbers of widths a and b, added
+        return np.clip((far - np.abs(u)) / (a * b), 0, 1 / a)
+
+    def integrand(u):
+        return -density(u) * np.log(density(u))
+
+    entropy = 2 * (integrate.quad(integrand, 0, near)[0] + integrate.quad(integrand, near, far)[0])
+    assert 2 * entropy == pytest.approx(b / a + 2 * log(a), abs=1e-7)  # the square's own entropy is zero
+    if degrees == 45:
+        assert 2 * entropy == pytest.approx(1 - log(2))
 
 
 # Under a limit
@@ -298,6 +432,26 @@ def test_the_rate_is_information_total_correlation_and_the_marginals_distance_fr
     ours = beta_vae.rate_parts(posteriors(150), draws, chunk=70, generator=generator())
     for part, mean, sd in zip((ours.information, ours.total_correlation, ours.marginals), exact, spread, strict=True):
         assert abs(part - mean) < 3.9 * sd / sqrt(450 * draws)
+
+
+@pytest.mark.equation("eq-beta_vae-at-least", oracle="quadrature in the plane")
+@pytest.mark.parametrize("narrow", [1.0, 0.1])
+def test_total_correlation_is_at_least_what_the_rate_has_beyond_log_n_and_the_marginals(narrow):
+    axis = np.linspace(-7, 7, 2801)
+    step = axis[1] - axis[0]
+    one, two = (stats.norm.pdf(axis[:, None], MU[:, j], narrow * SIGMA[:, j]) for j in (0, 1))
+    joint, first, second = one @ two.T / 3, one.mean(1), two.mean(1)
+
+    def integral(p, q):
+        return float((p * np.log(p / q, where=p > 1e-200, out=np.zeros_like(p))).sum())
+
+    tc = integral(joint, np.maximum(np.outer(first, second), 1e-300)) * step**2
+    marginals = step * sum(integral(p, stats.norm.pdf(axis)) for p in (first, second))
+    q = Normal(torch.from_numpy(MU), torch.from_numpy(np.log(narrow * SIGMA)))
+    least = q.kl_to_standard().mean().item() - log(3) - marginals
+    assert least < tc
+    if narrow < 1:  # posteriors that hardly overlap tell all of log 3, and leave no slack
+        assert tc == pytest.approx(least, abs=0.01) and least > 0.5
 
 
 def direct_density(q: Normal, z: Tensor, weights: Tensor) -> Tensor:
@@ -631,6 +785,23 @@ def test_the_information_of_posteriors_is_its_integral():
         assert exact > 5 * error
 
 
+@pytest.mark.equation("eq-beta_vae-at-most", oracle="quadrature")
+def test_a_latent_tells_of_a_factor_at_most_what_it_tells_of_images_and_that_at_most_its_rate():
+    for j in (0, 1):
+
+        def information(members, j=j):
+            def integrand(z):
+                p = stats.norm.pdf(z, MU[:, j], SIGMA[:, j])
+                return sum(m.mean() * p[m].mean() * np.log(p[m].mean() / p.mean()) for m in members)
+
+            return integrate.quad(integrand, -7, 7, epsabs=1e-10, limit=200)[0]
+
+        of_factor = information([np.array([True, True, False]), np.array([False, False, True])])
+        of_images = information(np.eye(3, dtype=bool))
+        rate = posteriors()[:, [j]].kl_to_standard().mean().item()
+        assert 0.01 < of_factor < of_images < rate
+
+
 def test_posteriors_that_are_all_alike_tell_nothing_and_ones_without_noise_everything():
     alike = Normal(torch.zeros(60, 3), torch.zeros(60, 3))
     assert beta_vae.posterior_information(alike, GRID, generator=generator()).abs().max() < 1e-12
@@ -905,6 +1076,28 @@ BAD_CALLS = [
     (lambda: beta_vae.posterior_information(Normal(Z, Z), V, draws=0), "must be at least 1; got 0"),
     (lambda: beta_vae.entropies(V.double()), "factors must be a tensor of integers"),
 ]
+
+
+def test_the_exercise_on_seeds_has_the_scores_of_the_stored_result():
+    """A graded notebook loads no results: its numbers are typed, and must be those of `beta_vae.sprites`, to three digits."""
+    file = results.REPOSITORY / "notebooks" / "assignments" / "10_beta_vae.ipynb"
+    sources = ["".join(cell["source"]) for cell in json.loads(file.read_text())["cells"]]
+    (cell,) = [source for source in sources if source.startswith("stored = {")]
+    typed = ast.literal_eval(ast.parse(cell).body[0].value)
+    keys = {
+        "MIG, means": "mig",
+        "MIG, draws": "mig_of_draws",
+        "MIG, places": "mig_of_places",
+        "FactorVAE score": "factor_vae_score",
+    }
+    assert typed.keys() == keys.keys()
+    computed = results.load("beta_vae.sprites")
+    for ruler, table in typed.items():
+        assert list(table) == ["beta 16", "beta 32", "capacity 3", "capacity 5"]
+        for setting, runs in table.items():
+            kind, strength = setting.split()
+            by_seed = [computed.values(keys[ruler], kind=kind, strength=float(strength), seed=seed)[0] for seed in range(5)]
+            assert runs == [round(value, 3) for value in by_seed], (ruler, setting)
 
 
 @pytest.mark.parametrize("call, message", BAD_CALLS)

@@ -106,6 +106,24 @@ def test_holes_are_the_divergence_and_the_priors_mass_where_the_posteriors_are_t
     assert abs(found.kl - kl) < 3.9 * found.kl_error and abs(found.share - share) < 3.9 * found.share_error
 
 
+@pytest.mark.equation("eq-priors-memory", oracle="quadrature")
+def test_the_gain_on_own_codes_is_at_least_the_mean_rate_less_log_n_and_that_where_posteriors_lie_apart():
+    rate = POSTERIORS.kl_to_standard().mean().item()
+    kl = integral(lambda z: np.exp(log_q(z)) * (log_q(z) - stats.norm.logpdf(z)))
+    within = [
+        integrate.quad(
+            lambda z, m=m, s=s: stats.norm.pdf(z, m, s) * (stats.norm.logpdf(z, m, s) - log_q(z)), m - 9 * s, m + 9 * s
+        )
+        for m, s in zip(MU, SIGMA, strict=True)
+    ]
+    assert kl == pytest.approx(rate - np.mean([value for value, _ in within]), abs=1e-9)
+    found = priors.holes(Mixture(POSTERIORS), 40_000, generator())
+    assert rate - log(4) < kl and rate - log(4) < found.kl - 3.9 * found.kl_error
+    far = Normal(double(-3.0, -1.0, 1.0, 3.0)[:, None], torch.full((4, 1), log(0.05), dtype=torch.float64))
+    found = priors.holes(Mixture(far), 40_000, generator())
+    assert abs(found.kl - far.kl_to_standard().mean().item() + log(4)) < 3.9 * found.kl_error
+
+
 def test_a_prior_that_is_the_aggregate_has_no_hole():
     same = Normal(torch.zeros(3, 2), torch.zeros(3, 2))
     found = priors.holes(Mixture(same), 100, generator())
@@ -137,6 +155,51 @@ def test_no_other_logit_has_a_smaller_loss_than_the_log_ratio():
     best = loss(lambda z: log_q(z) - stats.norm.logpdf(z))
     for change in (lambda z: 0.3, lambda z: -0.3, lambda z: 0.2 * z, lambda z: 0.3 * np.sin(3 * z)):
         assert loss(lambda z, change=change: log_q(z) - stats.norm.logpdf(z) + change(z)) > best + 1e-4
+
+
+def expected_loss(logit) -> float:
+    """The cross-entropy of a logit, by quadrature in q and p."""
+    return integral(lambda z: np.exp(log_q(z)) * np.logaddexp(0, -logit(z)) + stats.norm.pdf(z) * np.logaddexp(0, logit(z)))
+
+
+def log_ratio(z):
+    return log_q(z) - stats.norm.logpdf(z)
+
+
+@pytest.mark.equation("eq-priors-least-loss", oracle="quadrature")
+def test_the_least_loss_is_two_log_two_less_twice_the_jensen_shannon_divergence():
+    def middle(z):
+        return np.logaddexp(log_q(z), stats.norm.logpdf(z)) - log(2)
+
+    of_q = integral(lambda z: np.exp(log_q(z)) * (log_q(z) - middle(z)))
+    of_p = integral(lambda z: stats.norm.pdf(z) * (stats.norm.logpdf(z) - middle(z)))
+    least = 2 * log(2) - 2 * (0.5 * of_q + 0.5 * of_p)
+    assert least == pytest.approx(expected_loss(log_ratio), abs=1e-9) and 0.5 < least < 1.2
+    x = (torch.arange(40_000) % 4)[:, None].double()
+    losses = [on_a_line().loss(x, generator(seed))["loss"].item() for seed in range(8)]
+    assert abs(np.mean(losses) - least) < 5.4 * np.std(losses, ddof=1) / sqrt(8)  # Student's t, 7 degrees: once in 1,000
+
+
+@pytest.mark.equation("eq-priors-excess", oracle="finite differences")
+@pytest.mark.parametrize("delta", [lambda z: 1.0, lambda z: z, lambda z: np.sin(3 * z)], ids=["constant", "tilt", "wave"])
+def test_what_a_small_error_of_the_logit_costs_is_weighed_by_q_p_over_q_and_p(delta):
+    def weight(z):
+        return np.exp(log_q(z) + stats.norm.logpdf(z) - np.logaddexp(log_q(z), stats.norm.logpdf(z)))
+
+    step = 1e-2
+    up, down = (expected_loss(lambda z, t=t: log_ratio(z) + t * delta(z)) for t in (step, -step))
+    curvature = (up + down - 2 * expected_loss(log_ratio)) / step**2
+    assert curvature == pytest.approx(integral(lambda z: weight(z) * delta(z) ** 2), rel=1e-3)
+    assert abs(up - down) < 1e-3 * step**2 + 0.2 * step**3  # no slope at the best logit
+
+
+@pytest.mark.equation("eq-priors-excess", oracle="quadrature")
+def test_the_loss_of_a_logit_that_is_off_by_a_constant_exceeds_the_least_one_by_that_weight():
+    weight = integral(lambda z: np.exp(log_q(z) + stats.norm.logpdf(z) - np.logaddexp(log_q(z), stats.norm.logpdf(z))))
+    x, offset = (torch.arange(40_000) % 4)[:, None].double(), 0.2
+    pairs = [[on_a_line(t).loss(x, generator(seed))["loss"].item() for t in (0.0, offset, -offset)] for seed in range(8)]
+    excess = [(up + down) / 2 - least for least, up, down in pairs]
+    assert np.mean(excess) == pytest.approx(0.5 * weight * offset**2, rel=0.02)
 
 
 @pytest.mark.equation("eq-priors-ratio", oracle="closed form of the ratio")
@@ -237,6 +300,57 @@ def test_the_normalizers_estimate_is_the_log_of_the_mean_ratio_and_its_relative_
     r = np.exp(1.2 * torch.randn(draws, generator=generator(3), dtype=torch.float64).numpy())
     assert estimate.value == pytest.approx(log(r.mean()), abs=1e-12)
     assert estimate.error == pytest.approx(r.std(ddof=1) / sqrt(draws) / r.mean(), rel=1e-9)
+
+
+@pytest.mark.equation("eq-priors-draws", oracle="closed form: moments of a log-normal ratio")
+@pytest.mark.parametrize("a", [0.3, 0.8, 1.2])
+def test_the_normalizers_relative_variance_is_at_least_the_exponential_of_the_divergence(a):
+    """With r = exp(a z) the prior is N(a, 1): E r^2 / Z^2 = exp(a^2), and KL(N(a, 1) || N(0, 1)) = a^2 / 2."""
+    draws = 400_000
+    found = tilted(a).log_normalizer(draws, generator(5))
+    exact, least = np.expm1(a**2), np.expm1(a**2 / 2)
+    assert draws * found.error**2 == pytest.approx(exact, rel=0.1) and exact > least
+    second = integrate.quad(lambda z: stats.norm.pdf(z) * np.exp(2 * a * z - a**2), -15, 15)[0]
+    assert second - 1 == pytest.approx(exact, rel=1e-8)
+
+
+@pytest.mark.equation("eq-priors-reach", oracle="closed form: the largest of K draws, and its divergence from one")
+@pytest.mark.parametrize("candidates", [1, 5, 40])
+def test_codes_lie_no_farther_from_the_base_than_the_log_of_the_candidates(candidates):
+    """The steepest ratio keeps the largest candidate, of density K p(z) F(z)^(K - 1), KL = log K - (K - 1) / K."""
+    z = tilted(1e6).resample(4000, generator(6), candidates=candidates)
+    assert_follows(z, lambda t: stats.norm.cdf(t) ** candidates, 4000)
+    log_density = log(candidates) + (candidates - 1) * stats.norm.logcdf(z[:, 0].numpy())  # less log p
+    kl = log(candidates) - (candidates - 1) / candidates
+    assert (log_density <= log(candidates)).all() and kl <= log(candidates)
+    assert abs(log_density.mean() - kl) < 3.9 * log_density.std() / sqrt(4000) + 1e-12
+
+
+@pytest.mark.equation("eq-priors-reach", oracle="simulation: draws against the ceiling in each of twenty bins")
+def test_the_density_of_codes_is_at_most_the_bases_times_the_candidates():
+    k, n = 3, 20_000
+    z = on_a_line().resample(n, generator(7), candidates=k)[:, 0].numpy()
+    edges = np.linspace(-3, 3, 21)
+    ceiling = k * np.diff(stats.norm.cdf(edges))
+    share = np.histogram(z, edges)[0] / n
+    assert (share < ceiling + 4.5 * np.sqrt(ceiling / n)).all()
+
+
+@pytest.mark.equation("eq-priors-gaussian-gain", oracle="quadrature")
+def test_one_gaussian_gains_its_own_divergence_whatever_the_law_with_its_moments():
+    mean = np.mean(MU)
+    variance = np.mean([s**2 + m**2 for m, s in zip(MU, SIGMA, strict=True)]) - mean**2
+    exact = 0.5 * (variance + mean**2 - 1 - log(variance))
+    fitted = Normal(double([mean]), double([0.5 * log(variance)]))
+    base = Mixture(fitted)
+    assert isinstance(base, priors.Density)
+
+    def gain(z):
+        at = torch.tensor([[z]], dtype=torch.float64)
+        return (base.log_prob(at) - Normal.standard(at).log_prob(at)).item()
+
+    assert integral(lambda z: np.exp(log_q(z)) * gain(z)) == pytest.approx(exact, abs=1e-8)
+    assert fitted.kl_to_standard().item() == pytest.approx(exact, abs=1e-12)
 
 
 @pytest.mark.parametrize("n", [1, 4, 9, 10])

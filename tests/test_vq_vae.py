@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.cluster.vq import kmeans2, vq
+from scipy.integrate import quad
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -141,6 +142,95 @@ def test_straight_through_the_encoder_gets_the_gradient_that_the_decoder_has_at_
     assert not at_z.any() and at_vectors.any(), "without the straight-through line the encoder learns nothing"
 
 
+@pytest.mark.equation("eq-vq_vae-straight-through", oracle="finite differences of a loss in which e moves along with z")
+def test_what_straight_through_gives_is_the_slope_of_a_loss_in_which_the_code_moves_along_with_its_vector(x):
+    model = linear(Codebook(normal(4, 2)))
+    q = model.encode(x)
+
+    def pretended(z: Tensor) -> Tensor:  # the offset e - z is held
+        return -model.decode_vectors(z + (q.e - q.z).detach()).log_prob(x).mean()
+
+    (at_z,) = gradient(-model.decode_vectors(q.straight_through).log_prob(x).mean(), q.z)
+    h, z = 1e-5, q.z.detach()
+    for place in ((0, 0, 0), (2, 1, 1), (5, 0, 1)):
+        step = torch.zeros_like(z)
+        step[place] = h
+        assert at_z[place].item() == pytest.approx((pretended(z + step) - pretended(z - step)).item() / (2 * h), abs=1e-8)
+        moved = Codebook(model.codebook.vectors)(z + step)
+        assert torch.equal(moved.code, q.code), "of the loss at hand the slope is zero: no code changes"
+        assert abs(at_z[place]) > 1e-4
+
+
+def two_codes(b: float, a: float = 0.8):
+    """x ~ N(0, 1), z = x + b, codes -a and a, the code itself for an image: the mean loss, the mean straight-through slope."""
+
+    def mean(f) -> float:
+        return (
+            quad(lambda x: stats.norm.pdf(x) * f(x), -12, -b, limit=200)[0]
+            + quad(lambda x: stats.norm.pdf(x) * f(x), -b, 12, limit=200)[0]
+        )
+
+    def code(x: float) -> float:
+        z = torch.tensor([[x + b]]).double()
+        return Codebook(double(-a, a)[:, None])(z).e.item()
+
+    return mean(lambda x: (x - code(x)) ** 2), mean(lambda x: -2 * (x - code(x)))
+
+
+@pytest.mark.equation("eq-vq_vae-straight-through-bias", oracle="quadrature, and its finite differences")
+@pytest.mark.parametrize("b", [-1.5, 0.3, 1.0, 2.0])
+def test_straight_through_is_the_slope_of_the_mean_loss_times_a_factor_that_is_one_at_the_middle_and_grows(b):
+    a, h, phi, Phi = 0.8, 1e-3, stats.norm.pdf(b), stats.norm.cdf(b)
+    loss, slope = two_codes(b, a)
+    assert loss == pytest.approx(1 + a**2 - 4 * a * phi, abs=1e-7)
+    true = (two_codes(b + h, a)[0] - two_codes(b - h, a)[0]) / (2 * h)
+    assert true == pytest.approx(4 * a * b * phi, abs=1e-5) and slope == pytest.approx(2 * a * (2 * Phi - 1), abs=1e-7)
+    factor = slope / true
+    assert factor == pytest.approx((2 * Phi - 1) / (2 * b * phi), rel=1e-4) and factor > 1
+
+
+def stretched(w: float, v: float, beta: float, x: Tensor) -> tuple[float, float]:
+    """z = w x, two codes at the means of their vectors, images v e: the gradients of squared error and of commitment in w."""
+    weight = torch.tensor(w, dtype=torch.float64, requires_grad=True)
+    z = weight * x[:, None]
+    mean = z.detach().abs().mean().item()
+    q = Codebook(double(-mean, mean)[:, None], beta=beta)(z)
+    error = (x[:, None] - v * q.straight_through).square().sum(-1).mean()
+    return gradient(error, weight)[0].item(), gradient(beta * q.commitment.mean(), weight)[0].item()
+
+
+@pytest.mark.equation("eq-vq_vae-balance", oracle="derivation by hand, on the quantiles of a Gaussian")
+@pytest.mark.parametrize("beta", [0.1, 0.25, 1.0, 3.0])
+def test_commitment_stops_the_stretching_at_one_over_the_root_of_beta(beta):
+    x = torch.from_numpy(stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000))
+    m = x.abs().mean().item()
+    assert m**2 == pytest.approx(2 / pi, rel=1e-3)
+    for w in (0.5, 1.0, 2.0, 4.0):
+        outward, inward = stretched(w, v=1 / w, beta=beta, x=x)  # the best decoder of codes at w m
+        assert outward == pytest.approx(-2 * (1 - 2 / pi) / w, rel=1e-2)
+        assert inward == pytest.approx(2 * beta * w * (1 - 2 / pi), rel=1e-2)
+    assert sum(stretched(beta**-0.5, v=beta**0.5, beta=beta, x=x)) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.equation("eq-vq_vae-scale", oracle="derivation by hand: each gradient of the model, rescaled")
+@pytest.mark.parametrize("s", [0.5, 3.0])
+def test_a_model_stretched_by_s_has_under_beta_over_s_squared_the_same_gradients_but_for_powers_of_s(x, s):
+    model, wide = (linear(Codebook(normal(4, 2), beta=b)) for b in (BETA, BETA / s**2))
+    with torch.no_grad():
+        for p in wide.encoder.parameters():
+            p.mul_(s)
+        wide.codebook.vectors.mul_(s)
+        wide.decoder.net.weight.div_(s)
+    parts, stretched_parts = model.loss(x), wide.loss(x)
+    assert torch.equal(model.codes(x), wide.codes(x)) and torch.allclose(model.reconstruct(x), wide.reconstruct(x))
+    assert parts["distortion"].item() == pytest.approx(stretched_parts["distortion"].item(), abs=1e-12)
+    powers = {"encoder.weight": -1, "encoder.bias": -1, "decoder.net.weight": 1, "decoder.net.bias": 0, "codebook.vectors": 1}
+    theirs = dict(wide.named_parameters())
+    for name, p in model.named_parameters():
+        (before,), (after,) = gradient(parts["loss"], p), gradient(stretched_parts["loss"], theirs[name])
+        assert before.abs().max() > 1e-3 and torch.allclose(after, before * s ** powers[name], atol=1e-12), name
+
+
 @pytest.mark.equation("eq-vq_vae-objective", oracle="derivation by hand")
 def test_the_objective_and_its_gradients_are_those_derived_by_hand(x):
     model = linear(Codebook(normal(4, 2), beta=BETA))
@@ -233,6 +323,43 @@ def test_codes_follow_the_averages_of_their_vectors(decay, eps):
     e, N, m = by_loop(normal(5, 3).numpy(), [z.reshape(-1, 3).numpy() for z in batches], decay, eps)
     for ours, theirs in ((book.vectors, e), (book.counts, N), (book.sums, m)):
         assert np.allclose(ours, theirs, atol=1e-12)
+
+
+@pytest.mark.equation("eq-vq_vae-ema-step", oracle="derivation by hand")
+@pytest.mark.parametrize("decay", [0.99, 0.6, 0.0])
+def test_an_average_moves_a_code_to_the_mean_of_its_vectors_by_a_share_that_its_count_sets(decay):
+    book, z = EMACodebook(normal(5, 3), decay=decay, eps=1e-12), normal(30, 3, seed=1)
+    for _ in range(4):
+        code = book(z).code
+        before, N = book.vectors.clone(), book.counts.clone()
+        book.after_step()
+        for k in range(5):
+            mine = z[code == k]
+            if len(mine):
+                share = (1 - decay) * len(mine) / (decay * N[k] + (1 - decay) * len(mine))
+                assert torch.allclose(book.vectors[k], before[k] + share * (mine.mean(0) - before[k]), atol=1e-9)
+            elif decay:
+                assert torch.allclose(book.vectors[k], before[k], atol=1e-9), "and an unused one stays where it is"
+        z = z + 0.3
+    steady = EMACodebook(torch.zeros(1, 3).double(), decay=decay)
+    steady.counts.fill_(30)  # a count that has settled: the share is 1 - decay
+    steady.update(z, torch.zeros(30, dtype=torch.int64))
+    assert torch.allclose(steady.vectors[0], (1 - decay) * z.mean(0), atol=1e-5)
+
+
+@pytest.mark.equation("eq-vq_vae-unused", oracle="closed form")
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_an_unused_code_is_thrown_out_by_a_count_from_zero_and_fades_only_when_its_count_is_as_small_as_eps(start):
+    decay, eps, z, used = 0.9, 1e-5, torch.ones(400, 8).double(), torch.ones(400, dtype=torch.int64)
+    book = EMACodebook(normal(16, 8), decay=decay, eps=eps)
+    book.counts.fill_(start)
+    for t in range(1, 161):
+        book.update(z, used)
+        expected = decay**t / (start * decay**t + eps)
+        assert (book.vectors[0].norm() / normal(16, 8)[0].norm()).item() == pytest.approx(expected, rel=1e-4)
+        if t == 1 and not start:
+            assert expected == 90_000
+    assert 0.004 < expected < 0.005 if start else expected < 0.005
 
 
 def test_a_safe_start_leaves_an_unused_code_alone_where_counts_from_zero_throw_it_a_hundred_thousand_times_as_far():
@@ -486,6 +613,25 @@ def test_the_bound_is_below_the_evidence_by_what_the_nearest_codes_miss_of_the_p
     one_hot = np.eye(16)[index]
     assert np.allclose(elbo.rate.detach(), stats.entropy(one_hot, np.full((6, 16), 1 / 16), axis=1))
     assert elbo.rate[0].item() == pytest.approx(2 * log2(4) * log(2)), "log2 of the codes, a position, in bits"
+
+
+@pytest.mark.equation("eq-vq_vae-prior-rate", oracle="enumeration of all codes")
+def test_a_learned_prior_saves_what_the_codes_differ_from_even_ones_and_pays_for_what_it_has_not_learned(x):
+    model = linear(Codebook(normal(4, 2)))
+    grids = torch.tensor(list(product(range(4), repeat=2)))
+    learned = stats.dirichlet(np.ones(16)).rvs(random_state=1)[0]  # a prior of whole grids
+    index = (4 * model.codes(x)[:, 0] + model.codes(x)[:, 1]).numpy()
+    share = np.bincount(index, minlength=16) / len(x)
+    rate = -np.log(learned[index]).mean()
+    assert rate == pytest.approx(stats.entropy(share) + stats.entropy(share, learned))
+    assert stats.entropy(share) == pytest.approx(2 * log(4) - stats.entropy(share, np.full(16, 1 / 16)))
+    joint = (
+        torch.stack([model.decode(grid.expand(6, 2)).log_prob(x) for grid in grids]) + torch.from_numpy(learned).log()[:, None]
+    )
+    bound = -model.elbo(x).distortion + torch.from_numpy(np.log(learned[index]))
+    evidence = joint.logsumexp(0)
+    posterior = (joint - evidence).gather(0, torch.from_numpy(index)[None])[0]
+    assert torch.allclose(evidence - bound, -posterior, atol=1e-10) and (evidence > bound).all()
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])

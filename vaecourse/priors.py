@@ -30,7 +30,8 @@ class Holes(NamedTuple):
 
     kl: float
     """KL(q(z) || p(z)) in nats: what a better prior can gain, at most, for the bound of the very images whose posteriors q(z)
-    averages (eq-priors-gain). For other images q(z) itself may lose: it remembers its own."""
+    averages (eq-priors-gain), and at least their mean rate less log n (eq-priors-memory). For other images q(z) itself may
+    lose: it remembers its own."""
     kl_error: float
     share: float
     """The prior's mass where q(z) is less than a tenth of p(z): how often a sample falls into a hole (eq-priors-hole-share)."""
@@ -72,7 +73,10 @@ class Estimate(NamedTuple):
 
 @runtime_checkable
 class Density(Protocol):
-    """What a contrastive prior can start from: a law of codes that can be drawn from and whose density is known."""
+    """What a contrastive prior can start from: a law of codes that can be drawn from and whose density is known.
+
+    One Gaussian with the codes' mean and covariance is the plainest (eq-priors-gaussian-gain).
+    """
 
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n latents"]:
         """n codes."""
@@ -115,7 +119,9 @@ class ContrastivePrior(nn.Module):
     def loss(self, x: Float[Tensor, "batch pixels"], generator: Generator | None = None) -> dict[str, Tensor]:
         """The cross-entropy of telling codes apart, nats a code of each kind (eq-priors-contrast); 2 log 2 where nobody can.
 
-        -E_q(z) log sigmoid(log r(z)) - E_p(z) log(1 - sigmoid(log r(z))), by one draw of each an image.
+        -E_q(z) log sigmoid(log r(z)) - E_p(z) log(1 - sigmoid(log r(z))), by one draw of each an image. Its least value is
+        2 log 2 - 2 JS(q || p) (eq-priors-least-loss), and what an error of the logit costs is weighed by q p / (q + p)
+        (eq-priors-excess).
         """
         with torch.no_grad():
             z_q = self.vae.encode(x).sample(generator)
@@ -129,7 +135,11 @@ class ContrastivePrior(nn.Module):
 
     @torch.no_grad()
     def log_normalizer(self, draws: int = 100_000, generator: Generator | None = None) -> Estimate:
-        """log Z = log E_p r(z), from so many codes of p (eq-priors-normalizer). Raises ValueError for draws < 2."""
+        """log Z = log E_p r(z), from so many codes of p (eq-priors-normalizer), which must be many where p_NCP is far from p.
+
+        The variance of the estimate of Z, relative to Z^2, is at least (exp KL(p_NCP || p) - 1) / draws (eq-priors-draws).
+        Raises ValueError for draws < 2.
+        """
         if draws < 2:
             raise ValueError(f"an estimate with its error needs draws >= 2, got {draws}")
         log_r = self.log_ratio(self.from_base(draws, generator)).double()
@@ -141,8 +151,8 @@ class ContrastivePrior(nn.Module):
     def resample(self, n: int, generator: Generator | None = None, *, candidates: int = 200) -> Float[Tensor, "n latents"]:
         """n codes by importance resampling: of so many candidates from p, one, with probability r(z_i) / sum_j r(z_j).
 
-        Equation eq-priors-resampling. Exact as the candidates grow; the ratio of the candidate's law to p_NCP is at most max r
-        over mean r of the candidates. Aneja et al. (2021). Raises ValueError for n or candidates < 1.
+        Equation eq-priors-resampling. Exact as the candidates grow; the density of the codes is at most p(z) times the number
+        of candidates (eq-priors-reach). Aneja et al. (2021). Raises ValueError for n or candidates < 1.
         """
         if n < 1 or candidates < 1:
             raise ValueError(f"n and candidates must be at least 1, got {n} and {candidates}")

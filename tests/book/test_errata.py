@@ -258,6 +258,22 @@ def test_no_14f_what_a_gradient_step_does_to_a_code_is_overwritten_by_its_averag
     assert ends == pytest.approx([1 - 0.99**100] * 2, abs=1e-4)
 
 
+def test_no_14g_the_stronger_the_commitment_the_more_codes_a_step_changes():
+    x = stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000)
+    share = {}
+    for beta in (0.25, 4.0):
+        w = 1 / sqrt(beta)  # where the chapter's smallest case is at rest
+        words = torch.tensor([[-w * sqrt(2 / pi)], [w * sqrt(2 / pi)]], dtype=torch.float64)
+        before, after = (vq_vae.nearest(torch.from_numpy(w * x + shift)[:, None], words) for shift in (0.0, 0.1))
+        share[beta] = (before != after).double().mean().item()
+        assert share[beta] == pytest.approx(stats.norm.cdf(0.1 * sqrt(beta)) - 0.5, abs=1e-4)
+    assert share[4.0] > 3.5 * share[0.25]
+    stored = results.load("vq_vae.commitment")
+    changed = [stored.values("changed", beta=beta) for beta in (0.0, 0.1, 0.25, 1.0, 2.0)]
+    assert (np.diff([each.mean() for each in changed]) > 0).all()
+    assert all((changed[0] < each).all() for each in changed[1:])
+
+
 def test_no_22_a_multiplier_rests_where_the_limit_is_met_only_if_the_limit_stands_in_the_lagrangian():
     variances, c, delta = [1.0, 0.5, 0.2], 0.1, 1.2
 

@@ -123,6 +123,19 @@ def test_text_is_text_in_the_pages_font_and_ink_ground_and_lines_take_the_pages_
     assert not [color for color in used if color.startswith("#")]
 
 
+def test_written_numbers_keep_their_digits_while_those_of_places_are_rounded():
+    def thirds() -> plt.Figure:
+        figure, ax = plt.subplots()
+        ax.plot([0, 1 / 3, 1 / 7])
+        ax.set_title("MIG 0.187")
+        figure.set_label("three points")
+        return figure
+
+    (frame,) = frames.draw_all(thirds, [{}], 0, "salt")
+    assert ">MIG 0.187</text>" in frame.svg
+    assert not re.search(r' d="[^"]*\.\d{3}', frame.svg)
+
+
 def test_identifiers_are_not_shared_by_two_figures_of_a_page():
     first, second = (set(re.findall(r' (?:id|for)="([^"]+)"', bells(alt=alt))) for alt in ("One figure.", "Another."))
     assert first and not first & second

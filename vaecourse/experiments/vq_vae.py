@@ -87,3 +87,32 @@ rate = Experiment(
     cases=[{"codes": codes, "seed": seed} for codes in (2, 8, 32, 512) for seed in SEEDS],
     replay={"codes": 8, "seed": 0, "steps": 60},
 )
+
+
+def train_commitment(beta: float, seed: int, steps: int = 800) -> dict:
+    """The weight of the commitment: how large the encoder's vectors become, and how often an image's codes change.
+
+    size: the root of the mean squared norm of the training images' vectors. changed: the share of their codes that a step
+    changes, averaged over the last ten steps.
+    """
+    train = datasets.load("digits").train
+    model = digits_model(128, "revival", 1.0, seed)
+    model.codebook.beta = beta
+    changes, before = [], None
+    for run in training.train(model, train, steps=steps, seed=seed):
+        if run.step >= steps - 10:
+            code = model.codes(train)
+            if before is not None:
+                changes.append((code != before).double().mean().item())
+            before = code
+    model.eval()
+    with torch.no_grad():
+        size = model.encode(train).z.square().sum(-1).mean().sqrt().item()
+    return {**_result(model), "size": size, "changed": sum(changes) / len(changes)}
+
+
+commitment = Experiment(
+    train_commitment,
+    cases=[{"beta": beta, "seed": seed} for beta in (0.0, 0.1, 0.25, 1.0, 2.0) for seed in SEEDS],
+    replay={"beta": 0.25, "seed": 0, "steps": 60},
+)

@@ -111,13 +111,13 @@ def themed(svg: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # figure_1, axes_1, ...: the same in each figure
     svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', svg)
-    svg = re.sub(r"(?<=\.\d\d)\d+(?=[^\d])", "", svg)  # a hundredth of a point is enough
     svg = re.sub(r"\s*\n\s*", " ", svg)
     svg = re.sub(r"> <", "><", svg)
-    return re.sub(r"<[a-z]+ [^>]*>", lambda tag: _themed_tag(tag[0]), svg)
+    return re.sub(r"<[a-zA-Z]+ [^>]*>", lambda tag: _themed_tag(tag[0]), svg)
 
 
 def _themed_tag(tag: str) -> str:
+    tag = re.sub(r"(?<=\.\d\d)\d+(?=\D)", "", tag)  # a hundredth of a point is enough for a place; what is written stays whole
     text = tag.startswith(("<text", "<tspan"))
     if text:
         tag = re.sub(r"font-family: '?STIX[^;\"]*", "font-family: var(--serif)", tag)

@@ -45,7 +45,9 @@ class Quantized:
     def straight_through(self) -> Float[Tensor, "*batch dim"]:
         """z + sg(e - z): its value is e, its gradient goes to z as it is (eq-vq_vae-straight-through).
 
-        Van den Oord, Vinyals and Kavukcuoglu (2017), section 3.2. No gradient reaches e this way.
+        Van den Oord, Vinyals and Kavukcuoglu (2017), section 3.2. No gradient reaches e this way. It is the slope of a
+        loss in which e moves along with z, not of the loss at hand: eq-vq_vae-straight-through-bias is a case where both are
+        known.
         """
         return self.z + (self.e - self.z).detach()
 
@@ -56,7 +58,7 @@ class Quantized:
 
     @property
     def commitment(self) -> Float[Tensor, "*batch"]:
-        """|z - sg(e)|^2: it holds vectors near their codes (eq-vq_vae-objective)."""
+        """|z - sg(e)|^2: it holds vectors near their codes (eq-vq_vae-objective), and their size (eq-vq_vae-balance)."""
         return (self.z - self.e.detach()).square().sum(-1)
 
 
@@ -104,7 +106,8 @@ class Codebook(nn.Module):
     def loss(self, q: Quantized) -> Float[Tensor, "*batch"]:
         """|sg(z) - e|^2 + beta |z - sg(e)|^2, what quantization adds to a model's loss, one number a vector.
 
-        Equation eq-vq_vae-objective.
+        Equation eq-vq_vae-objective. Where codes are means of their vectors, another beta rescales vectors and codes, and
+        changes nothing else of a model at rest (eq-vq_vae-scale).
         """
         return q.codebook_loss + self.beta * q.commitment
 
@@ -116,12 +119,14 @@ class EMACodebook(Codebook):
     """A codebook that learns by moving averages: e = m / N, the mean of the vectors a code was given of late (eq-vq_vae-ema).
 
     N counts a code's vectors, m sums them up; both forget by `decay` a step. They start at N = 1, m = e, so that a code that
-    nobody has used yet stays where it is. Averages take the place of the codebook loss: there is none. With decay = 0 and one
-    batch for ever, a step is one of K-means (eq-vq_vae-kmeans).
+    nobody has used yet stays where it is, as long as N is far above `eps` (eq-vq_vae-unused). Averages take
+    the place of the codebook loss: there is none. With decay = 0 and one batch for ever, a step is one of K-means
+    (eq-vq_vae-kmeans).
 
     A code with N < `revive_below` is dead, and moves to a vector of the batch at hand (eq-vq_vae-revival). N tends to the
     number of vectors a step that choose the code; a code just revived is dead again after log(1 / revive_below) / (1 - decay)
-    steps without any. At 0 codes are never revived.
+    steps without any. Codes that none has chosen since the start sink below the bound in the same step, and move all at once;
+    and a code that is in use, by fewer than `revive_below` vectors a step, moves as well. At 0 codes are never revived.
     Raises ValueError for a decay outside [0, 1), eps <= 0, and revive_below outside [0, 1).
     """
 
@@ -179,8 +184,9 @@ class EMACodebook(Codebook):
         """N <- decay N + (1 - decay) n, m <- decay m + (1 - decay) sum of z, e = m / N smoothed (eq-vq_vae-ema).
 
         Smoothed, N is (N + eps) / (sum of N + codes eps) * sum of N (eq-vq_vae-smoothing): it keeps the divisor from zero, is
-        not in the paper, serves the division alone and is not written back. Van den Oord, Vinyals and Kavukcuoglu (2017),
-        appendix A.1.
+        not in the paper, serves the division alone and is not written back. But for the smoothing, e moves by (1 - decay) n / N
+        of the way to the mean of its n vectors, with the new N (eq-vq_vae-ema-step): by 1 - decay where n is the same at every
+        step, farther where the code is chosen now and then. Van den Oord, Vinyals and Kavukcuoglu (2017), appendix A.1.
         """
         n = torch.zeros_like(self.counts).index_add_(0, code, torch.ones_like(z[:, 0]))
         s = torch.zeros_like(self.sums).index_add_(0, code, z)
@@ -192,7 +198,11 @@ class EMACodebook(Codebook):
 
     @torch.no_grad()
     def revive(self, z: Float[Tensor, "n dim"], generator: Generator | None = None) -> None:
-        """Move each dead code, with its averages, to a vector drawn from z: e = m = z, N = 1 (eq-vq_vae-revival)."""
+        """Move each dead code, with its averages, to a vector drawn from z: e = m = z, N = 1 (eq-vq_vae-revival).
+
+        It draws a vector for each code, dead or not, at every call: of two trainings with one seed, that with revival has other
+        minibatches from the second pass over the data on.
+        """
         z = processes.joined(z)
         drawn = z[indices(len(z), (self.codes,), z, generator, batch_axis=None)]
         dead = self.counts < self.revive_below

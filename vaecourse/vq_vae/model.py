@@ -84,7 +84,7 @@ class VQVAE(nn.Module):
         """log p(x | k) - positions * log(codes) at the nearest k: the bound, exactly, as the posterior is one code.
 
         The rate is the same for all x and does not depend on any parameter: training does without. Raises ValueError where x is
-        not (batch, pixels). Equation eq-vq_vae-elbo.
+        not (batch, pixels). Equation eq-vq_vae-elbo. A learned prior's rate is -log p(k) instead (eq-vq_vae-prior-rate).
         """
         distortion = -self.decode(self.encode(x).code).log_prob(onto(self, x))
         return ELBO(distortion, rate=torch.full_like(distortion, self.latents * log(self.codebook.codes)))
