@@ -28,7 +28,10 @@ class RateParts:
     information: float
     """I(x; z), what codes tell of images; at most log N."""
     total_correlation: float
-    """KL(q(z) || prod_j q(z_j)), what latents tell of each other (eq-beta_vae-total-correlation)."""
+    """KL(q(z) || prod_j q(z_j)), what latents tell of each other (eq-beta_vae-total-correlation).
+
+    At least the rate less log N less the marginals (eq-beta_vae-at-least). Of a turned square: eq-beta_vae-turned-square.
+    """
     marginals: float
     """sum_j KL(q(z_j) || p(z_j)), how far single latents are from the prior."""
 

@@ -57,7 +57,7 @@ def posterior_information(
 
     The mean of log q(z_j | v_k) - log q(z_j), both exact mixtures of the n posteriors, over `draws` codes of each image: Chen
     et al. (2018). Monte Carlo noise, no bias; n^2 densities a latent, chunk x n at once. It measures what a draw
-    tells; a posterior mean tells more.
+    tells, which is at most the latent's rate (eq-beta_vae-at-most); a posterior mean tells more.
     Raises ValueError or TypeError for posteriors and factors that are not (n, latents) floats and (n, factors) integers, a
     factor that never varies, draws < 1.
     """

@@ -23,8 +23,11 @@ class BetaVAE(VAE):
     """A VAE whose rate has a price: D + beta R, beta nats of distortion for a nat of rate (eq-beta_vae-objective).
 
     Higgins et al. (2017), equation 4. beta = 1 is the VAE. Along the curve of the best (R, D), beta is minus its slope
-    (eq-beta_vae-slope). A decoder N(f(z), c I) has the same minimizers at (c, beta) as at (beta c, 1), so that a value of beta
-    says nothing without c, or, for Bernoulli pixels, without their number. Raises ValueError for beta < 0.
+    (eq-beta_vae-slope). A decoder N(f(z), c I) has the same minimizers at (c, beta) as at (beta c, 1), eq-beta_vae-exchange: a
+    value of beta says nothing without c, or, for Bernoulli pixels, without their number.
+    The likelihood does not tell latents from turned ones (eq-beta_vae-turned-model). The diagonal posterior does: in a linear
+    model a turn costs eq-beta_vae-turn, for two evenly spread places eq-beta_vae-places; a network's best deviations at a code
+    are those of its decoder's slopes (eq-beta_vae-local). Raises ValueError for beta < 0.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int, beta: float):
@@ -140,8 +143,9 @@ def gaussian_rate_distortion(
 
     `variances` are the eigenvalues of the data's covariance, the decoder is N(W z + m, c I). With the water level beta c, the
     `latents` largest eigenvalues above it cost 1/2 log(lambda / (beta c)) nats each and leave a squared error beta c; all
-    others cost nothing and leave lambda. As long as the latents suffice this is the rate-distortion function of a Gaussian
-    source (Cover and Thomas, 2006, theorem 10.3.3). Raises ValueError for c <= 0, beta <= 0, variances or latents < 0.
+    others cost nothing and leave lambda (one number: eq-beta_vae-one-number). As long as the latents suffice this is the
+    rate-distortion function of a Gaussian source (Cover and Thomas, 2006, theorem 10.3.3).
+    Raises ValueError for c <= 0, beta <= 0, variances or latents < 0.
     """
     _least(c, "c, the decoder's variance,", strictly=True)
     _least(beta, "beta, the price of the rate,", strictly=True)
