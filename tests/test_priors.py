@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
+from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from helpers import double, generator, needs_cuda
@@ -28,6 +29,10 @@ def log_q(z):
 
 def integral(f, low: float = -9.0, high: float = 9.0) -> float:
     return integrate.quad(f, low, high, points=[m for m in MU if low < m < high], limit=500, epsabs=1e-11)[0]
+
+
+def generator_normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator())
 
 
 class Ratio(nn.Module):
@@ -351,6 +356,46 @@ def test_one_gaussian_gains_its_own_divergence_whatever_the_law_with_its_moments
 
     assert integral(lambda z: np.exp(log_q(z)) * gain(z)) == pytest.approx(exact, abs=1e-8)
     assert fitted.kl_to_standard().item() == pytest.approx(exact, abs=1e-12)
+
+
+def test_a_mixture_of_gaussians_is_scikit_learns_to_score_and_by_its_moments_to_draw():
+    codes = torch.cat([generator_normal(400, 3) + 2, 0.5 * generator_normal(200, 3) - 1])
+    fitted = priors.Gaussians(codes, 2, seed=1)
+    theirs = GaussianMixture(2, reg_covar=1e-4, max_iter=300, random_state=1).fit(codes.double().numpy())
+    z = generator_normal(50, 3)
+    assert isinstance(fitted, priors.Density)
+    assert torch.allclose(fitted.log_prob(z.double()), torch.from_numpy(theirs.score_samples(z.double().numpy())), atol=1e-9)
+    drawn = fitted.sample(40_000, generator())
+    assert torch.equal(drawn[:9], fitted.sample(40_000, generator())[:9]) and drawn.dtype == torch.float32
+    assert torch.allclose(drawn.mean(0), codes.mean(0), atol=0.05) and torch.allclose(drawn.T.cov(), codes.T.cov(), atol=0.1)
+    inside = z.requires_grad_()
+    fitted.log_prob(inside).sum().backward()
+    assert inside.grad.isfinite().all()
+
+
+@pytest.mark.equation("eq-priors-gaussian-gain", oracle="closed form from the codes' two moments")
+def test_one_fitted_gaussian_gains_the_divergence_of_its_moments_for_its_own_codes():
+    codes = (generator_normal(300, 2) @ torch.tensor([[1.5, 0.4], [0.0, 0.6]]) + torch.tensor([0.5, -1.0])).double()
+    base = priors.Gaussians(codes, 1)
+    gain = (base.log_prob(codes) - Normal.standard(codes).log_prob(codes)).mean().item()
+    m, S = codes.mean(0), (codes - codes.mean(0)).T @ (codes - codes.mean(0)) / len(codes)
+    assert gain == pytest.approx(0.5 * (S.trace() + m @ m - 2 - S.logdet()).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("components", [0, 6])
+def test_a_mixture_that_the_codes_cannot_carry_is_refused(components):
+    with pytest.raises(ValueError, match="components"):
+        priors.Gaussians(generator_normal(5, 2), components)
+
+
+def test_given_posteriors_are_answered_image_by_image_and_stay_while_a_prior_learns():
+    known = priors.KnownPosteriors(Normal(double(*MU)[:, None].float(), double(*SIGMA).log()[:, None].float()))
+    q = known(torch.tensor([[2.0], [0.0]]))
+    assert q.mu[:, 0].tolist() == pytest.approx([MU[2], MU[0]])
+    assert q.log_sigma.exp()[:, 0].tolist() == pytest.approx([SIGMA[2], SIGMA[0]])
+    prior = priors.contrastive_prior(VAE(known, nn.Identity(), pixels=1, latents=1), (8,))
+    training.fit(prior, torch.arange(4.0)[:, None], steps=3, progress=False, device="cpu")
+    assert known.mu[:, 0].tolist() == pytest.approx(MU)
 
 
 @pytest.mark.parametrize("n", [1, 4, 9, 10])

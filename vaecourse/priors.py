@@ -6,7 +6,7 @@ their ratio, and p(z) times that ratio is a better prior. Codes are rows, (n, la
 posterior of images x is the mixture of all their posteriors, `Mixture(vae.encode(x).detach())` (eq-priors-aggregated).
 """
 
-from math import log
+from math import log, pi
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -83,6 +83,51 @@ class Density(Protocol):
 
     def log_prob(self, z: Float[Tensor, "n latents"]) -> Float[Tensor, " n"]:
         """Log-densities of codes, in nats."""
+
+
+class Gaussians:
+    """A mixture of `components` Gaussians with full covariances, fitted to codes by scikit-learn: a base, and a plain peer.
+
+    One has the codes' mean and covariance (eq-priors-gaussian-gain). It draws exactly, and its density needs no normalizer.
+    Computed in double precision on the CPU. Raises ValueError for components < 1, or more of them than codes.
+    """
+
+    def __init__(self, codes: Float[Tensor, "n latents"], components: int, seed: int = 0):
+        from sklearn.mixture import GaussianMixture
+
+        fitted = GaussianMixture(components, reg_covar=1e-4, max_iter=300, random_state=seed).fit(codes.double().cpu().numpy())
+        self.means, covariances = (torch.from_numpy(value) for value in (fitted.means_, fitted.covariances_))
+        self.log_weights = torch.from_numpy(fitted.weights_).log()
+        self.roots = torch.linalg.cholesky(covariances)
+
+    def log_prob(self, z: Float[Tensor, "n latents"]) -> Float[Tensor, " n"]:
+        """In nats, in the type of z; differentiable in z."""
+        apart = (z.double()[:, None] - self.means)[..., None]
+        white = torch.linalg.solve_triangular(self.roots, apart, upper=False)[..., 0]
+        volume = self.roots.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        densities = -0.5 * (white**2 + log(2 * pi)).sum(-1) - volume
+        return (self.log_weights + densities).logsumexp(-1).to(z.dtype)
+
+    def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n latents"]:
+        """n draws, in single precision."""
+        which = self.log_weights.exp().multinomial(n, replacement=True, generator=generator)
+        noise = torch.randn(n, self.means.shape[1], 1, generator=generator, dtype=torch.float64)
+        return (self.means[which] + (self.roots[which] @ noise)[..., 0]).float()
+
+
+class KnownPosteriors(nn.Module):
+    """An encoder that knows its images: to image i, a row (i,), it answers the i-th of the posteriors q, (n, latents).
+
+    With it a contrastive prior is trained on posteriors that are given, without the networks or images that they came from.
+    """
+
+    def __init__(self, q: Normal):
+        super().__init__()
+        self.mu, self.log_sigma = nn.Parameter(q.mu), nn.Parameter(q.log_sigma)
+
+    def forward(self, i: Float[Tensor, "batch 1"]) -> Normal:
+        """The posteriors of images i, (batch, latents)."""
+        return Normal(self.mu, self.log_sigma)[i[:, 0].long()]
 
 
 class ContrastivePrior(nn.Module):

@@ -12,7 +12,6 @@ from copy import deepcopy
 from functools import cache, partial
 
 import torch
-from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.optim import Adam
 
@@ -20,7 +19,7 @@ from vaecourse import datasets, metrics, priors, training
 from vaecourse.beta_vae import BetaVAE
 from vaecourse.distributions import Mixture
 from vaecourse.experiments import Experiment
-from vaecourse.priors import ContrastivePrior
+from vaecourse.priors import ContrastivePrior, Gaussians
 from vaecourse.vae import VAE, bernoulli_vae
 
 SEEDS = (0, 1, 2)
@@ -30,32 +29,6 @@ LOOKS = 40  # how often the classifier is compared on the stopping images
 
 def _generator(seed: int) -> Generator:
     return torch.Generator().manual_seed(seed)
-
-
-class Gaussians:
-    """Gaussians with full covariances, fitted by scikit-learn's expectation-maximization."""
-
-    def __init__(self, codes: Float[Tensor, "n latents"], components: int, seed: int):
-        from sklearn.mixture import GaussianMixture
-
-        fitted = GaussianMixture(components, reg_covar=1e-4, max_iter=300, random_state=seed).fit(codes.double().numpy())
-        self.means, covariances = (torch.from_numpy(value) for value in (fitted.means_, fitted.covariances_))
-        self.log_weights = torch.from_numpy(fitted.weights_).log()
-        self.roots = torch.linalg.cholesky(covariances)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """In nats, in the type of z; differentiable in z."""
-        apart = (z.double()[:, None] - self.means)[..., None]
-        white = torch.linalg.solve_triangular(self.roots, apart, upper=False)[..., 0]
-        volume = self.roots.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        densities = -0.5 * (white**2 + torch.tensor(2 * torch.pi).log()).sum(-1) - volume
-        return (self.log_weights + densities).logsumexp(-1).to(z.dtype)
-
-    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
-        """n draws."""
-        which = self.log_weights.exp().multinomial(n, replacement=True, generator=generator)
-        noise = torch.randn(n, self.means.shape[1], 1, generator=generator, dtype=torch.float64)
-        return (self.means[which] + (self.roots[which] @ noise)[..., 0]).float()
 
 
 @cache

@@ -8,28 +8,16 @@ one Gaussian fitted to the codes, or with 50. Gains are E log p(z) / N(z; 0, I) 
 from functools import cache, partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Adam
 
 from vaecourse import datasets, priors, training
 from vaecourse.distributions import Mixture, Normal
 from vaecourse.experiments import Experiment
-from vaecourse.experiments.priors_images import Gaussians
+from vaecourse.priors import Gaussians, KnownPosteriors
 from vaecourse.vae import VAE, bernoulli_vae
 
 REACH, SIDE = 6.0, 181  # of the grid
-
-
-class Known(nn.Module):
-    """An encoder that knows its images: to image i it answers the i-th posterior."""
-
-    def __init__(self, q: Normal):
-        super().__init__()
-        self.mu, self.log_sigma = nn.Parameter(q.mu), nn.Parameter(q.log_sigma)
-
-    def forward(self, i: Tensor) -> Normal:
-        """The posteriors of those images."""
-        return Normal(self.mu, self.log_sigma)[i[:, 0].long()]
 
 
 @cache
@@ -51,7 +39,8 @@ def contrast_in_the_plane(base: str, seed: int, steps: int = 4000, prior_steps: 
     law = {"standard": 0, "gaussian": 1, "mixture": 50}[base]
     codes = q.sample(noise, shape=(5,)).flatten(0, 1)
     fitted = Gaussians(codes, law, seed) if law else None
-    prior = priors.contrastive_prior(VAE(Known(q), nn.Identity(), pixels=1, latents=2), (64, 64), base=fitted, seed=seed)
+    vae = VAE(KnownPosteriors(q), nn.Identity(), pixels=1, latents=2)
+    prior = priors.contrastive_prior(vae, (64, 64), base=fitted, seed=seed)
     optimizer = partial(Adam, lr=3e-3, fused=True)
     images = torch.arange(len(q.mu))[:, None].float()
     settings = {"batch_size": 500, "seed": seed, "optimizer": optimizer, "progress": False, "device": "cpu"}
