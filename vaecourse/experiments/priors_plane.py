@@ -8,7 +8,7 @@ one Gaussian fitted to the codes, or with 50. Gains are E log p(z) / N(z; 0, I) 
 from functools import cache, partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from vaecourse import datasets, priors, training
