@@ -23,14 +23,22 @@ CODES = 128, 16
 SHOWN = 8
 
 
-def surfaced_sprites(n: int, seed: int) -> Tensor:
-    """n images of a large sprite of any shape, size, angle and place, with a surface of its own: waves or wood."""
+def labeled_sprites(n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """n images of a large sprite of any shape, size, angle and place, with a surface of its own: waves (0) or wood (1).
+
+    With them, which shape each has, and which surface.
+    """
     generator = torch.Generator().manual_seed(seed)
     scale, angle, x, y, wood = torch.rand(5, n, generator=generator)
     kind = torch.randint(3, (n,), generator=generator)
     sprites = draw_sprites(kind, 1.1 + 0.6 * scale, 2 * pi * angle, 0.38 + 0.24 * x, 0.38 + 0.24 * y, SIZE)
     waves, rings = (datasets.textures(kind, n, size=SIZE, seed=seed) for kind in ("waves", "wood"))
-    return sprites * (0.3 + 0.7 * torch.where(wood[:, None] < 0.5, rings, waves))
+    return sprites * (0.3 + 0.7 * torch.where(wood[:, None] < 0.5, rings, waves)), kind, (wood < 0.5).long()
+
+
+def surfaced_sprites(n: int, seed: int) -> Tensor:
+    """The images alone."""
+    return labeled_sprites(n, seed)[0]
 
 
 def bands(images: Tensor) -> tuple[float, float]:

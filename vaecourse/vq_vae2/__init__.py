@@ -4,7 +4,7 @@
 """
 
 from vaecourse.vq_vae2.model import VQVAE2, LevelScore, Score, conv_vq_vae2, evaluate
-from vaecourse.vq_vae2.prior import CodePrior, HierarchicalPrior, attention, bits_per_code
+from vaecourse.vq_vae2.prior import CodePrior, HierarchicalPrior, attention, attention_weights, bits_per_code
 
 __all__ = [
     "VQVAE2",
@@ -13,6 +13,7 @@ __all__ = [
     "LevelScore",
     "Score",
     "attention",
+    "attention_weights",
     "bits_per_code",
     "conv_vq_vae2",
     "evaluate",

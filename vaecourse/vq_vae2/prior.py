@@ -5,7 +5,7 @@ codes, so attention sees all of it; a prior without conditions has one learned v
 of codes, summed over its codes.
 """
 
-from math import log, sqrt
+from math import inf, log, sqrt
 
 import torch
 from jaxtyping import Float, Int64
@@ -20,17 +20,28 @@ Past = list[tuple[Tensor, Tensor] | None]
 """For each block, the keys and values of all positions so far, (batch, heads, positions, width / heads) each."""
 
 
-def attention(
-    q: Float[Tensor, "*batch new dim"], k: Float[Tensor, "*batch all dim"], v: Float[Tensor, "*batch all dim_v"]
-) -> Float[Tensor, "*batch new dim_v"]:
-    """softmax(q k' / sqrt(dim)) v, where each of the last `new` positions sees itself and those before (eq-vq_vae2-attention).
+def attention_weights(
+    q: Float[Tensor, "*batch new dim"], k: Float[Tensor, "*batch all dim"]
+) -> Float[Tensor, "*batch new all"]:
+    """softmax(q k' / sqrt(dim)): how much each of the last `new` positions takes from each, itself and those before.
 
-    Vaswani et al. (2017), equation 1, with the mask of their section 3.2.3.
+    Zero behind the mask; a row adds up to one. Equation eq-vq_vae2-weights; Vaswani et al. (2017), equation 1, with the mask of
+    their section 3.2.3.
     """
     new, all_ = q.shape[-2], k.shape[-2]
     scores = q @ k.mT / sqrt(q.shape[-1])
     seen = torch.ones(new, all_, dtype=torch.bool, device=q.device).tril(all_ - new)
-    return scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v
+    return scores.masked_fill(~seen, -torch.inf).softmax(-1)
+
+
+def attention(
+    q: Float[Tensor, "*batch new dim"], k: Float[Tensor, "*batch all dim"], v: Float[Tensor, "*batch all dim_v"]
+) -> Float[Tensor, "*batch new dim_v"]:
+    """The mean of the values v under the weights: each of the last `new` positions sees itself and those before.
+
+    Equation eq-vq_vae2-attention; Vaswani et al. (2017), equation 1.
+    """
+    return attention_weights(q, k) @ v
 
 
 class Block(nn.Module):
@@ -45,11 +56,15 @@ class Block(nn.Module):
         self.project, self.combine = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.think = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
+    def queries_keys_values(self, h: Float[Tensor, "batch new width"]) -> Float[Tensor, "3 batch heads new head_width"]:
+        """What each head of a position asks for, answers to, and hands over."""
+        return self.project(self.before_attention(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+
     def forward(
         self, h: Float[Tensor, "batch new width"], past: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Float[Tensor, "batch new width"], tuple[Tensor, Tensor]]:
         """The new positions after this block, and the keys and values of all: kept, they need not be computed again."""
-        q, k, v = self.project(self.before_attention(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.queries_keys_values(h)
         if past:
             k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)
         h = h + self.combine(attention(q, k, v).transpose(1, 2).flatten(-2))
@@ -107,6 +122,10 @@ class CodePrior(nn.Module):
             raise ValueError(f"the context must be codes of shape {(n, self.context[1])}, got {got}")
         return context.to(self.device)
 
+    def _embedded(self, code: Tensor, context: Tensor | None) -> Tensor:
+        """The input: the context, then the codes, each by what it is; where it stands is added later."""
+        return torch.cat([self.start(self._context(len(code), context)), self.meaning(code.to(self.device))], 1)
+
     def _forward(self, h: Tensor, past: Past) -> tuple[Tensor, Past]:
         """Logits at the new positions, whose embeddings are h, given what was kept of those before."""
         done = past[0][0].shape[-2] if past[0] else 0
@@ -123,12 +142,26 @@ class CodePrior(nn.Module):
 
         Raises ValueError where there are too many codes (at most length - 1), or the context is not what it was built for.
         """
-        if code.ndim != 2 or code.shape[1] >= self.length:
-            raise ValueError(f"codes must be rows of at most {self.length - 1}, got shape {tuple(code.shape)}")
-        start = self._context(len(code), context)
-        h = torch.cat([self.start(start), self.meaning(code.to(self.device))], 1)
-        logits, _ = self._forward(h, [None] * len(self.blocks))
-        return logits[:, start.shape[1] - 1 :]
+        _check_known(code, self.length)
+        logits, _ = self._forward(self._embedded(code, context), [None] * len(self.blocks))
+        return logits[:, -code.shape[1] - 1 :]
+
+    @torch.no_grad()
+    def attention_weights(
+        self, code: Int64[Tensor, "batch known"], context: Int64[Tensor, "batch context"] | None = None
+    ) -> Float[Tensor, "blocks batch heads positions positions"]:
+        """Where each position of the input looks, in each block and head; the context's positions come first.
+
+        Raises ValueError as `logits` does. Equation eq-vq_vae2-weights.
+        """
+        _check_known(code, self.length)
+        h, found = self._embedded(code, context), []
+        h = h + self.place[: h.shape[1]]
+        for block in self.blocks:
+            q, k, _ = block.queries_keys_values(h)
+            found.append(attention_weights(q, k))
+            h, _ = block(h)
+        return torch.stack(found)
 
     def log_prob(
         self, code: Int64[Tensor, "batch length"], context: Int64[Tensor, "batch context"] | None = None
@@ -153,19 +186,33 @@ class CodePrior(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, n: int, generator: Generator | None = None, *, context: Int64[Tensor, "n context"] | None = None
+        self,
+        n: int,
+        generator: Generator | None = None,
+        *,
+        context: Int64[Tensor, "n context"] | None = None,
+        temperature: float = 1.0,
     ) -> Int64[Tensor, "n length"]:
         """Rows of codes, k_i ~ p(k_i | k_1 .. k_i-1, c) one after another (eq-vq_vae2-cache).
 
-        Keys and values of earlier positions are kept: each position passes through the network once. Without, the first would
-        pass `length` times. Raises ValueError where the context is not what it was built for.
+        Each conditional is raised to the power 1 / temperature and normalized again (eq-vq_vae2-temperature): below 1 likely
+        codes come more often. Keys and values of earlier positions are kept: each position passes through the network once.
+        Without, the first would pass `length` times. Raises ValueError where the context is not what it was built for, and for
+        a temperature that is not positive and finite.
         """
+        if not 0 < temperature < inf:
+            raise ValueError(f"the temperature must be positive and finite, got {temperature}; 1 draws from the prior itself")
         h, past, drawn = self.start(self._context(n, context)), [None] * len(self.blocks), []
         while len(drawn) < self.length:
             logits, past = self._forward(h, past)
-            drawn.append(Categorical(logits[:, -1]).sample(generator))
+            drawn.append(Categorical(logits[:, -1] / temperature).sample(generator))
             h = self.meaning(drawn[-1])[:, None]
         return torch.stack(drawn, 1)
+
+
+def _check_known(code: Tensor, length: int) -> None:
+    if code.ndim != 2 or code.shape[1] >= length:
+        raise ValueError(f"codes must be rows of at most {length - 1}, got shape {tuple(code.shape)}")
 
 
 class HierarchicalPrior(nn.Module):
@@ -198,10 +245,14 @@ class HierarchicalPrior(nn.Module):
         above, below = self.top.loss(top), self.bottom.loss((bottom, top))
         return {"loss": above["loss"] + below["loss"], "top_bits": above["bits"], "bottom_bits": below["bits"]}
 
-    def sample(self, n: int, generator: Generator | None = None) -> Codes:
-        """Codes of both levels, top ~ p(top) and then bottom ~ p(bottom | top) (eq-vq_vae2-prior)."""
-        top = self.top.sample(n, generator)
-        return top, self.bottom.sample(n, generator, context=top)
+    def sample(self, n: int, generator: Generator | None = None, *, temperature: float = 1.0) -> Codes:
+        """Codes of both levels, top ~ p(top) and then bottom ~ p(bottom | top) (eq-vq_vae2-prior).
+
+        `temperature`: of each conditional of both levels (eq-vq_vae2-temperature). Raises ValueError where it is not positive
+        and finite.
+        """
+        top = self.top.sample(n, generator, temperature=temperature)
+        return top, self.bottom.sample(n, generator, context=top, temperature=temperature)
 
 
 @torch.no_grad()
