@@ -10,7 +10,7 @@ from math import exp, log, log2
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 from scipy.cluster.vq import vq
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,7 +19,17 @@ from torch.utils._pytree import tree_leaves
 from helpers import assert_mean_is, generator, needs_cuda
 from vaecourse import training
 from vaecourse.distributions import Categorical
-from vaecourse.vq_vae2 import VQVAE2, CodePrior, HierarchicalPrior, attention, bits_per_code, conv_vq_vae2, evaluate, prior
+from vaecourse.vq_vae2 import (
+    VQVAE2,
+    CodePrior,
+    HierarchicalPrior,
+    attention,
+    attention_weights,
+    bits_per_code,
+    conv_vq_vae2,
+    evaluate,
+    prior,
+)
 
 QUIET = {"progress": False, "device": "cpu"}
 
@@ -212,6 +222,57 @@ def test_attention_is_the_weighted_mean_of_what_came_before(new, all_):
         assert torch.allclose(ours, nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True))
 
 
+@pytest.mark.equation("eq-vq_vae2-weights", oracle="another library: scipy's softmax, row by row")
+@pytest.mark.parametrize("new, all_", [(6, 6), (1, 6), (3, 6)])
+def test_weights_are_the_softmax_of_what_a_place_sees_and_zero_behind_the_mask(new, all_):
+    q, k = uniform(2, new, 4) * 4 - 2, uniform(2, all_, 4, seed=1) * 4 - 2
+    w = attention_weights(q, k)
+    for b, i in np.ndindex(2, new):
+        seen = all_ - new + i + 1
+        scores = (k[b, :seen] @ q[b, i]).numpy() / 2  # the root of four
+        assert np.allclose(w[b, i, :seen], special.softmax(scores), atol=1e-12) and not w[b, i, seen:].any()
+    by_hand = attention_weights(torch.ones(3, 1).double(), torch.tensor([[0.0], [log(2)], [log(3)]]).double())
+    assert np.allclose(by_hand, [[1, 0, 0], [1 / 3, 2 / 3, 0], [1 / 6, 2 / 6, 3 / 6]])
+
+
+# Two levels by hand: seven numbers, each told by a top and a bottom word
+
+
+SEVEN = np.array([[1, 1, 1, 1], [1, 1, 1, 0]]) / 7
+
+
+@pytest.mark.equation("eq-vq_vae2-words", oracle="enumeration of all pairs of words")
+def test_two_books_name_as_many_pairs_as_the_product_of_their_sizes_at_the_same_bits():
+    for top, bottom in ((2, 4), (3, 5), (128, 16)):
+        pairs = set(product(range(top), range(bottom)))
+        assert len(pairs) == top * bottom and log2(len(pairs)) == pytest.approx(log2(top) + log2(bottom))
+    model = tiny(codes=(3, 5))
+    top, bottom = model.prior(1)
+    assert (top.entropy().sum() + bottom.entropy().sum()).item() == pytest.approx(log(3) + 4 * log(5))  # one place, four places
+
+
+@pytest.mark.equation("eq-vq_vae2-information", oracle="enumeration: scipy's entropies of the joint and its margins")
+def test_to_know_the_top_saves_the_mutual_information_of_the_levels():
+    for joint in (SEVEN, np.random.default_rng(0).dirichlet(np.ones(12)).reshape(3, 4)):
+        top, bottom = joint.sum(1), joint.sum(0)
+        alone = -(joint * np.log(bottom)).sum()
+        given = -special.xlogy(joint, joint / top[:, None]).sum()
+        information = stats.entropy(top) + stats.entropy(bottom) - stats.entropy(joint.ravel())
+        assert alone - given == pytest.approx(information) and information > 0.01
+    assert stats.entropy(top) + given == pytest.approx(stats.entropy(joint.ravel()))
+
+
+@pytest.mark.equation("eq-vq_vae2-capacity", oracle="enumeration: scipy's entropies of all pairs")
+def test_what_the_bottom_cannot_hold_the_top_must_say():
+    joints = [SEVEN, *(law.reshape(5, 3) for law in np.random.default_rng(1).dirichlet(np.full(15, 0.3), 20))]
+    for joint in joints:
+        both, below = stats.entropy(joint.ravel()), stats.entropy(joint.sum(0))
+        given = -special.xlogy(joint, joint / joint.sum(0)).sum()
+        assert given == pytest.approx(both - below) and given >= both - log(joint.shape[1]) - 1e-12
+    even = np.full((5, 3), 1 / 15)  # the floor is reached where the bottom's words are all as likely
+    assert stats.entropy(even.ravel()) - log(3) == pytest.approx(log(5))
+
+
 # The prior as a distribution
 
 
@@ -347,6 +408,69 @@ def test_a_mask_that_lets_a_position_look_ahead_gives_no_distribution(ahead, mon
 # Sampling
 
 
+@pytest.mark.equation("eq-vq_vae2-temperature", oracle="simulation: chi-square against the enumerated tempered conditionals")
+@pytest.mark.equation("eq-vq_vae2-tempered", oracle="enumeration of all rows: the power of the joint over the product of sums")
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+@torch.no_grad()
+def test_rows_drawn_at_a_temperature_have_the_law_of_tempered_conditionals(temperature, free):
+    rows = all_rows(3, 4)
+    law, sums = torch.ones(81).double(), torch.ones(81).double()
+    for i in range(4):
+        p = free.logits(rows[:, :i])[:, -1].softmax(-1)
+        power = p ** (1 / temperature)
+        sums *= power.sum(1)
+        law *= (power / power.sum(1, keepdim=True))[torch.arange(81), rows[:, i]]
+    joint = free.log_prob(rows).exp()
+    assert torch.allclose(law, joint ** (1 / temperature) / sums, atol=1e-12) and law.sum().item() == pytest.approx(1)
+    whole = joint ** (1 / temperature) / (joint ** (1 / temperature)).sum()
+    assert (law - whole).abs().max() > 0.01, "conditionals at a temperature are not the whole at it"
+    n = 20_000
+    drawn = free.sample(n, generator(4), temperature=temperature) @ torch.tensor([27, 9, 3, 1])
+    counts, likely = torch.bincount(drawn, minlength=81), law * n > 5
+    seen = torch.cat([counts[likely], counts[~likely].sum()[None]]).double().numpy()
+    expected = torch.cat([law[likely], law[~likely].sum()[None]]).numpy() * n
+    assert stats.chisquare(seen, expected * seen.sum() / expected.sum()).pvalue > 1e-4
+
+
+@torch.no_grad()
+def test_near_zero_the_likeliest_next_code_is_taken_and_at_one_nothing_changes(free, conditioned):
+    row = free.sample(5, generator(), temperature=1e-3)
+    for i in range(4):
+        assert torch.equal(row[:, i], free.logits(row[:, :i])[:, -1].argmax(1))
+    both = HierarchicalPrior(
+        strong(CodePrior(4, 3, width=8, heads=2)), strong(CodePrior(3, 4, context=(4, 3), width=8, heads=2, seed=2))
+    )
+    drawn = [both.sample(7, generator(1), **dial) for dial in ({}, {"temperature": 1.0}, {"temperature": 0.05})]
+    for a, b, c in zip(*drawn, strict=True):
+        assert torch.equal(a, b) and not torch.equal(a, c)
+        assert len(c.unique(dim=0)) < len(a.unique(dim=0))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_temperature_is_positive_and_finite(temperature, free):
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        free.sample(2, generator(), temperature=temperature)
+
+
+@torch.no_grad()
+def test_the_weights_that_are_shown_are_those_the_network_uses(conditioned):
+    code = torch.tensor([[2, 0, 1], [1, 1, 0]])
+    used: list[Tensor] = []
+
+    def keep(q: Tensor, k: Tensor) -> Tensor:
+        used.append(attention_weights(q, k))
+        return used[-1]
+
+    shown = conditioned.attention_weights(code, CONTEXT.expand(2, 3))
+    assert shown.shape == (2, 2, 2, 6, 6)  # blocks, rows, heads, three of the context and three codes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prior, "attention_weights", keep)
+        conditioned.logits(code, CONTEXT.expand(2, 3))
+    assert torch.allclose(shown, torch.stack(used), atol=1e-12)
+    with pytest.raises(ValueError, match="at most 3"):
+        conditioned.attention_weights(all_rows(3, 4)[:2], CONTEXT.expand(2, 3))
+
+
 def sample_slowly(model: CodePrior, n: int, noise: torch.Generator, context: Tensor | None) -> Tensor:
     """Without the cache: the whole row again for each code."""
     code = torch.zeros(n, 0, dtype=torch.int64)
@@ -376,6 +500,7 @@ def test_sampling_with_kept_keys_and_values_is_sampling_without_them(dtype, tole
         assert torch.allclose(kept, torch.stack(logits), rtol=0, atol=tolerance * kept.abs().max().item())
 
 
+@pytest.mark.equation("eq-vq_vae2-cost", oracle="simulation: positions counted as they pass")
 @torch.no_grad()
 def test_with_the_cache_each_position_passes_through_the_network_once_and_without_it_as_often_as_codes_follow():
     for length in (8, 16, 32):

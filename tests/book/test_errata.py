@@ -274,6 +274,16 @@ def test_no_14g_the_stronger_the_commitment_the_more_codes_a_step_changes():
     assert all((changed[0] < each).all() for each in changed[1:])
 
 
+def test_no_14h_the_frequencies_of_words_draw_what_does_not_exist_and_cost_more_than_a_law_of_grids():
+    joint = np.array([[1, 1, 1, 1], [1, 1, 1, 0]]) / 7
+    by_word = np.outer(joint.sum(1), joint.sum(0))
+    assert by_word[1, 3] == pytest.approx(3 / 49) and joint[1, 3] == 0
+    bits = -special.xlogy(joint, by_word).sum() / log(2)
+    assert bits == pytest.approx(stats.entropy(joint.ravel(), base=2) + kl(joint, by_word) / log(2)) and bits > np.log2(7) + 0.1
+    stored = results.load("vq_vae2.levels")
+    assert (stored.values("top_bits") < stored.values("top_frequency_bits") - 1.5).all()
+
+
 def test_no_22_a_multiplier_rests_where_the_limit_is_met_only_if_the_limit_stands_in_the_lagrangian():
     variances, c, delta = [1.0, 0.5, 0.2], 0.1, 1.2
 

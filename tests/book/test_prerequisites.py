@@ -9,7 +9,7 @@ from math import exp, log, pi, sqrt
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
 from torch.distributions import kl_divergence
 
 from helpers import ROOT, double, generator
@@ -191,8 +191,8 @@ ANSWERS = re.findall(r"^:::\{dropdown\} (\d+)\. (.*?)\n(.*?)^:::$", PAGE, re.M |
 
 
 def test_the_questions_are_counted_from_one_and_each_says_where_to_read_on():
-    assert [int(number) for number, *_ in ANSWERS] == list(range(1, 15))
-    assert "Fourteen questions" in PAGE
+    assert [int(number) for number, *_ in ANSWERS] == list(range(1, 16))
+    assert "Fifteen questions" in PAGE
     for _, _, answer in ANSWERS:
         section, chapters = re.findall(r"\*If not:\* \{ref\}`([\w-]+)`", answer), re.findall(r"\{chapter\}`\d\d_\w+`", answer)
         assert len(section) == 1 and f"({section[0]})=\n## " in PAGE and chapters
@@ -206,6 +206,12 @@ def stopped_gradient() -> float:
 
 def given_one(rho: float) -> tuple[float, float]:
     return moments(lambda z: exp(TiltedGaussian(rho).log_prob(double(z, 1.0)).item()))
+
+
+def least(s: float) -> optimize.OptimizeResult:
+    """The least x^2 + 3 y^2 with x + y = s."""
+    held = optimize.LinearConstraint(np.ones((1, 2)), s, s)
+    return optimize.minimize(lambda z: z[0] ** 2 + 3 * z[1] ** 2, [s, 0.0], constraints=held, tol=1e-12)
 
 
 COMPUTED = [  # question, what its answer prints, the number printed, the number computed
@@ -230,6 +236,9 @@ COMPUTED = [  # question, what its answer prints, the number printed, the number
     (11, r"$1 / (2\sqrt y)$", 1 / (2 * sqrt(0.3)), (sqrt(0.3 + 1e-6) - sqrt(0.3 - 1e-6)) / 2e-6),  # P(u^2 < y) is sqrt y
     (12, "3, not 6", 3, stopped_gradient()),
     (13, "400", 0.1, 0.2 * sqrt(100 / 400)),
+    (15, r"$x = \tfrac32$, $y = \tfrac12$", (3 / 2, 1 / 2), least(2.0).x),
+    (15, "with the value 3", 3, least(2.0).fun),
+    (15, "grows by 3", 3, (least(2.01).fun - least(1.99).fun) / 0.02),
 ]
 
 

@@ -28,6 +28,7 @@ Codes = tuple[Int64[Tensor, "batch top_positions"], Int64[Tensor, "batch bottom_
 class VQVAE2(nn.Module):
     """Two codebooks with the networks between them (eq-vq_vae2-levels); Razavi et al. (2019), algorithm 1.
 
+    A code of each level names one pair of as many as the product of both books' sizes (eq-vq_vae2-words).
     All grids are (batch, channels, height, breadth). `local`: images of `shape` -> features on the bottom grid. `to_top`: those
     -> the top's vectors, on a grid half as fine. `from_top`: the top codes' vectors -> what they say at the bottom's places.
     `to_bottom`: features and that, stacked -> the bottom's vectors. `decoder`: the bottom codes' vectors and what the top says,
@@ -221,7 +222,10 @@ def conv_vq_vae2(
 
 @dataclass(frozen=True)
 class LevelScore:
-    """How a level's codes are used, over all images at once; bits per code."""
+    """How a level's codes are used, over all images at once; bits per code.
+
+    A level says no more than `fixed_bits` a place; the other has to say the rest (eq-vq_vae2-capacity).
+    """
 
     perplexity: float
     usage: float

@@ -196,8 +196,9 @@ class CodePrior(nn.Module):
         """Rows of codes, k_i ~ p(k_i | k_1 .. k_i-1, c) one after another (eq-vq_vae2-cache).
 
         Each conditional is raised to the power 1 / temperature and normalized again (eq-vq_vae2-temperature): below 1 likely
-        codes come more often. Keys and values of earlier positions are kept: each position passes through the network once.
-        Without, the first would pass `length` times. Raises ValueError where the context is not what it was built for, and for
+        codes come more often; whole rows are not p(k | c) to that power (eq-vq_vae2-tempered). Keys and values of earlier
+        positions are kept: each position passes through the network once. Without, the first would pass `length` times
+        (eq-vq_vae2-cost). Raises ValueError where the context is not what it was built for, and for
         a temperature that is not positive and finite.
         """
         if not 0 < temperature < inf:
@@ -259,7 +260,8 @@ class HierarchicalPrior(nn.Module):
 def bits_per_code(prior: HierarchicalPrior, codes: Codes, *, batch: int = 500) -> tuple[float, float]:
     """Mean -log2 p(top) / positions and mean -log2 p(bottom | top) / positions: what the prior pays for a code of each level.
 
-    A uniform prior pays log2(codes). `batch`: rows at once. Raises ValueError where there are no codes.
+    A uniform prior pays log2(codes). What the bottom's saves by its context is the mutual information of the levels, where both
+    priors are exact (eq-vq_vae2-information). `batch`: rows at once. Raises ValueError where there are no codes.
     Equation eq-vq_vae2-bits.
     """
     top, bottom = codes
