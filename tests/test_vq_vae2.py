@@ -423,12 +423,12 @@ def test_rows_drawn_at_a_temperature_have_the_law_of_tempered_conditionals(tempe
     joint = free.log_prob(rows).exp()
     assert torch.allclose(law, joint ** (1 / temperature) / sums, atol=1e-12) and law.sum().item() == pytest.approx(1)
     whole = joint ** (1 / temperature) / (joint ** (1 / temperature)).sum()
-    assert (law - whole).abs().max() > 0.01, "conditionals at a temperature are not the whole at it"
+    assert (law - whole).abs().max() > 0.002, "conditionals at a temperature are not the whole at it"
     n = 20_000
     drawn = free.sample(n, generator(4), temperature=temperature) @ torch.tensor([27, 9, 3, 1])
     counts, likely = torch.bincount(drawn, minlength=81), law * n > 5
-    seen = torch.cat([counts[likely], counts[~likely].sum()[None]]).double().numpy()
-    expected = torch.cat([law[likely], law[~likely].sum()[None]]).numpy() * n
+    seen, expected = (torch.cat([x[likely], x[~likely].sum()[None]]) for x in (counts.double(), law * n))
+    seen, expected = seen[expected > 0].numpy(), expected[expected > 0].numpy()
     assert stats.chisquare(seen, expected * seen.sum() / expected.sum()).pvalue > 1e-4
 
 

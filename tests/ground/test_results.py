@@ -151,7 +151,7 @@ def test_a_table_is_markdown():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", results.names())
 def test_the_stored_small_case_still_gives_its_numbers(name, monkeypatch):
-    """On a device of the kind it was stored on. Processors round otherwise, training amplifies it: three digits must agree."""
+    """On a device of the kind it was stored on. Processors round otherwise, training amplifies it: two digits must agree."""
     if "CPU" in results.load(name).about["device"]:
         monkeypatch.setattr(training, "default_device", lambda: torch.device("cpu"))
     elif not torch.cuda.is_available():
@@ -166,7 +166,7 @@ def test_the_stored_small_case_still_gives_its_numbers(name, monkeypatch):
     assert stored.keys() == now.keys() and len(stored) > 1
     for key, value in stored.items():
         if "seconds" not in key:
-            assert now[key] == (value if value is None else pytest.approx(value, rel=1e-3)), key
+            assert now[key] == (value if value is None else pytest.approx(value, rel=1e-2)), key
 
 
 @pytest.mark.parametrize("name", results.names())
