@@ -1,5 +1,6 @@
 """The assignments of the book: generated from their sources, solvable, and not by the mistakes people make."""
 
+import json
 import os
 import re
 import subprocess
@@ -36,15 +37,50 @@ def student(assignment):
     return nbformat.read(forms.ROOT / "notebooks" / "assignments" / f"{assignment.slug}.ipynb", 4)
 
 
-def rounded(text: str) -> str:
-    """The text without known answers, which processors round in their own ways, and without checksums."""
-    text = re.sub(r'"checksum": "\w+"', '"checksum": ""', text)
-    return re.sub(r'Check\.loads\(r\\"\\"\\".*?\\"\\"\\"\)', "Check.loads()", text, flags=re.S)
+KNOWN = re.compile(r'Check\.loads\(r\\"\\"\\"(.*?)\\"\\"\\"\)', re.S)
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two generated files are the same to the byte, but for how a processor rounds the known answers.
+
+    Their numbers agree to a ten thousandth, and so their cell's checksum does not count.
+    """
+    texts = [KNOWN.sub("", re.sub(r'"checksum": "\w+"', "", text)) for text in (one, other)]
+    return texts[0] == texts[1] and close(*(known_answers(text) for text in (one, other)))
+
+
+def known_answers(text: str) -> dict:
+    """Those of a notebook's text; none where it is no notebook."""
+    if not KNOWN.search(text):
+        return {}
+    (cell,) = (
+        cell for cell in json.loads(text)["cells"] if cell["metadata"].get("nbgrader", {}).get("grade_id") == "known_answers"
+    )
+    return json.loads("".join(cell["source"]).split('"""')[1])
+
+
+def close(one, other) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    if isinstance(one, float):
+        return one == pytest.approx(other, rel=1e-4, abs=1e-6, nan_ok=True)
+    return one == other
+
+
+def test_known_answers_are_held_to_a_ten_thousandth_and_all_else_to_the_byte(assignment):
+    text = forms.dumps(nbformat.read(forms.ROOT / "notebooks" / "assignments" / f"{assignment.slug}.ipynb", 4))
+    number = next(found for found in re.finditer(r"[1-9]\.\d{4,}", KNOWN.search(text)[0]))
+    at = KNOWN.search(text).start() + number.start()
+    assert alike(text, text) and not alike(text, text[:at] + f"{float(number[0]) * 1.01:.6g}" + text[at + len(number[0]) :])
+    assert alike(text, text[:at] + f"{float(number[0]) * (1 + 2e-5):.7g}" + text[at + len(number[0]) :])
+    assert not alike(text, text.replace("import", "imports", 1))
 
 
 def test_the_repository_holds_what_the_source_generates(assignment, source):
     for path, text in forms.committed(assignment, source).items():
-        assert rounded(path.read_text("utf-8")) == rounded(text), (
+        assert alike(path.read_text("utf-8"), text), (
             f"{path} is not what its source generates: python -m vaecourse.grading build"
         )
 
@@ -96,7 +132,7 @@ def test_nbgrader_releases_the_same_notebook(assignment, source, student, tmp_pa
     result = NbGraderAPI(config=config).generate_assignment(slug)
     assert result["success"], result
     released = nbformat.read(tmp_path / "release" / slug / f"{slug}.ipynb", 4)
-    assert rounded(forms.dumps(released)) == rounded(forms.dumps(student))
+    assert alike(forms.dumps(released), forms.dumps(student))
     with Gradebook(f"sqlite:///{tmp_path}/gradebook.db") as gradebook:
         points = gradebook.find_assignment(slug).max_score
     assert points == sum(exercise.points for exercise in assignment.exercises)
