@@ -17,6 +17,7 @@ from torch.optim import Adam
 from vaecourse import datasets, metrics, training
 from vaecourse.experiments import Experiment
 from vaecourse.experiments.vq_vae2 import labeled_sprites
+from vaecourse.experiments.vq_vae_images import compared
 from vaecourse.vq_vae import VQVAE, conv_vq_vae
 from vaecourse.vq_vae import evaluate as evaluate_one
 from vaecourse.vq_vae2 import VQVAE2, CodePrior, HierarchicalPrior, conv_vq_vae2, evaluate
@@ -168,17 +169,17 @@ def _judged(model, prior, levels: int, seed: int, n: int, features: metrics.Clas
     real, rest = test[:n], test[-n:]
     new = model.codes(real)
     score = (evaluate_one, evaluate)[levels - 1](model, test)
-    nats = -torch.cat([prior.log_prob(part) for part in new.split(250)]) if levels == 1 else None
-    if levels == 2:
+    if levels == 1:
+        nats = -torch.cat([prior.log_prob(part) for part in new.split(250)])
+        row |= {"perplexity": score.perplexity, "uniform_bits": float(model.latents * log2(1024))}
+    else:
         top, bottom = new
         above = -torch.cat([prior.top.log_prob(part) for part in top.split(250)])
         below = -torch.cat([prior.bottom.log_prob(b, t) for t, b in zip(top.split(250), bottom.split(250), strict=True)])
         nats = above + below
         row |= {"top_bits": above.mean().item() / log(2), "bottom_bits": below.mean().item() / log(2)}
         row |= {"top_perplexity": score.top.perplexity, "bottom_perplexity": score.bottom.perplexity}
-        row["uniform_bits"] = float(sum(p * log2(256) for p in model.positions))
-    else:
-        row |= {"perplexity": score.perplexity, "uniform_bits": float(model.latents * log2(1024))}
+        row["uniform_bits"] = float(model.latents * log2(256))
     row |= {
         "squared_error": score.nmse * test.double().square().sum(-1).mean().item(),
         "distortion": score.distortion,
@@ -191,11 +192,7 @@ def _judged(model, prior, levels: int, seed: int, n: int, features: metrics.Clas
     made |= {f"at_{t}": model.generate(prior.sample(n, generator, temperature=t)) for t in TEMPERATURES}
     if levels == 2:
         made["strangers"] = model.generate((new[0], new[1].roll(1, 0)))
-    for name, pictures in made.items():
-        found, wanted = features.features(pictures), features.features(real)
-        cover = metrics.precision_recall(wanted, found)
-        row[f"{name}_frechet"] = metrics.frechet_distance(found, wanted)
-        row |= {f"{name}_precision": cover.precision, f"{name}_recall": cover.recall}
+    row |= compared(made, real, features)
     if seed == 0:
         row["images"] = _bytes(real[:SHOWN])
         row |= {f"samples.{name}": _bytes(pictures[:24]) for name, pictures in made.items()}

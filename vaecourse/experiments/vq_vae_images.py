@@ -46,6 +46,17 @@ def judge(data: str, steps: int) -> metrics.Classifier:
     return metrics.Classifier.fit(images.train, images.train_labels, images.shape, steps=steps, device="cpu")
 
 
+def compared(made: dict[str, Tensor], real: Tensor, features: metrics.Classifier) -> dict[str, float]:
+    """NAME_frechet, _precision and _recall of each kind of pictures, by the classifier's features, against real ones."""
+    row, wanted = {}, features.features(real)
+    for name, pictures in made.items():
+        found = features.features(pictures)
+        cover = metrics.precision_recall(wanted, found)
+        row[f"{name}_frechet"] = metrics.frechet_distance(found, wanted)
+        row |= {f"{name}_precision": cover.precision, f"{name}_recall": cover.recall}
+    return row
+
+
 # Pictures in 49 words out of 64, and a prior that has learned which word follows which
 
 
@@ -89,11 +100,7 @@ def train_words(
         "training_seconds": round(first.seconds, 1),
         "prior_seconds": round(second.seconds, 1),
     }
-    for name, made_images in pictures.items():
-        found, wanted = features.features(made_images), features.features(real)
-        cover = metrics.precision_recall(wanted, found)
-        row[f"{name}_frechet"] = metrics.frechet_distance(found, wanted)
-        row |= {f"{name}_precision": cover.precision, f"{name}_recall": cover.recall}
+    row |= compared(pictures, real, features)
     if seed == 0:
         row |= {f"model.{key}": value for key, value in model.state_dict().items()}
         row |= {
