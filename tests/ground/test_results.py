@@ -151,7 +151,10 @@ def test_a_table_is_markdown():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", results.names())
 def test_the_stored_small_case_still_gives_its_numbers(name, monkeypatch):
-    """On a device of the kind it was stored on. Processors round otherwise, training amplifies it (half a percent was seen)."""
+    """On a device of the kind it was stored on. Processors round otherwise, training amplifies it.
+
+    Half a percent was seen, and 4 % of the standard error of a weighted mean (`_error`), which rests on few weights.
+    """
     if "CPU" in results.load(name).about["device"]:
         monkeypatch.setattr(training, "default_device", lambda: torch.device("cpu"))
     elif not torch.cuda.is_available():
@@ -166,7 +169,8 @@ def test_the_stored_small_case_still_gives_its_numbers(name, monkeypatch):
     assert stored.keys() == now.keys() and len(stored) > 1
     for key, value in stored.items():
         if "seconds" not in key:
-            assert now[key] == (value if value is None else pytest.approx(value, rel=1e-2)), key
+            rel = 0.1 if key.endswith("_error") else 1e-2
+            assert now[key] == (value if value is None else pytest.approx(value, rel=rel)), key
 
 
 @pytest.mark.parametrize("name", results.names())
