@@ -105,6 +105,7 @@ def test_the_solution_earns_every_point_and_the_stubs_earn_none(source, student)
 
 def test_each_wrong_answer_loses_points_and_gets_its_message(assignment, source):
     for answer, mutant in forms.mutants(assignment, source):
+        mutant = trials.alone(assignment, mutant, answer.exercise)
         errors = trials.run(mutant)
         earned, offered = trials.points(mutant, errors)
         assert earned < offered, answer

@@ -231,6 +231,38 @@ def test_a_wrong_answer_or_a_solution_that_does_not_do_its_work_is_named(author,
     assert f"{place}: " in str(caught.value) and message in str(caught.value)
 
 
+COUNT = [("import torch\n", "import torch\n\ncount = [3]\n"), ("[3.0, 4.0]", "[3.0, count.pop() + 1]"), ("(3)", "(len(count))")]
+
+
+@pytest.mark.parametrize(
+    "changes, what",
+    [
+        ([("twice(3)", "twice(norm(torch.tensor([3.0])))")], "twice_visible raises NameError"),
+        ([("got, 2 * number", "got, 2 * number + 0 * norm(torch.ones(2))")], "twice_hidden raises NameError"),
+        (COUNT, "it gives other results"),
+    ],
+)
+def test_exercises_that_lean_on_each_other_are_named(tmp_path, changes, what):
+    text, wrong = texts("norm", "twice")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    (tmp_path / "assignment.md").write_text(text, "utf-8")
+    (tmp_path / "wrong_answers.md").write_text(wrong, "utf-8")
+    with pytest.raises(SourceError, match=f"without the other exercises' cells {what}.*must not lean on each other"):
+        build(read(tmp_path))
+
+
+def test_wrong_answers_are_tried_without_the_other_exercises(tmp_path):
+    for name, text in zip(("assignment.md", "wrong_answers.md"), texts("norm", "twice"), strict=True):
+        (tmp_path / name).write_text(text, "utf-8")
+    assignment = read(tmp_path)
+    source = forms.source(assignment)
+    assert set(trials.run(trials.alone(assignment, source, "twice"))) == {
+        *("packages", "known_answers", "twice", "twice_visible", "twice_hidden")
+    }
+
+
 def test_a_wrong_answer_stands_at_the_solution_s_indentation(author):
     source = forms.source(author(wrong=("return x**2", "if x:\n    return x**2")))
     (cell,) = (cell for cell in next(iter(forms.mutants(author(), source)))[1].cells if cell.id == "twice")

@@ -63,6 +63,12 @@ def _as_judged(value):
     return lambda *args, **words: decode(encode(value(*decode(encode(args)), **decode(encode(words)))))
 
 
+def alone(assignment: Assignment, notebook: NotebookNode, exercise: str) -> NotebookNode:
+    """The notebook with one exercise: of the others only what is given stays. Trying a wrong answer takes no more."""
+    left_out = {cell.id for cell in assignment.cells if cell.exercise not in {None, exercise} and cell.kind != "setup"}
+    return NotebookNode(notebook | {"cells": [cell for cell in notebook.cells if cell.id not in left_out]})
+
+
 def points(notebook: NotebookNode, errors: Mapping[str, Failure | None]) -> tuple[int, int]:
     """The points earned and the points there are, in the tests that were run."""
     worth = {cell.id: cell.metadata["nbgrader"]["points"] for cell in notebook.cells if is_test(cell)}
@@ -108,16 +114,27 @@ def known_answers(
 ) -> dict[str, dict]:
     """What each visible check is given by the solution and, where that differs, by each wrong answer (see `Check`).
 
-    `each` runs the notebooks, as `map` does. Raises SourceError where the solution fails, or where a wrong answer fails
-    otherwise than by a wrong value.
+    `each` runs the notebooks, as `map` does. Raises SourceError where the solution fails, or gives an exercise other results
+    without the other exercises, and where a wrong answer fails otherwise than by a wrong value.
     """
     cells = {cell.id: cell for cell in assignment.cells}
-    tried = list(mutants)
-    (errors, results), *recorded = each(record, [right, *(notebook for _, notebook in tried)])
+    tried, exercises = list(mutants), [exercise.id for exercise in assignment.exercises]
+    single = [alone(assignment, right, exercise) for exercise in exercises]
+    (errors, results), *recorded = each(
+        record, [right, *single, *(alone(assignment, notebook, answer.exercise) for answer, notebook in tried)]
+    )
     for name, error in errors.items():
         if error:
             raise assignment.error(cells[name], f"with the solution in place, {name} raises {error.kind}: {error}")
     known = {name: {"expected": value, "wrong": {}} for name, value in results.items()}
+    of_single, recorded = recorded[: len(single)], recorded[len(single) :]
+    for exercise, (errors, results) in zip(exercises, of_single, strict=True):
+        failed = [name for name, error in errors.items() if error]
+        if failed or not all(agree(value, known[name]["expected"]) for name, value in results.items()):
+            what = f"{failed[0]} raises {errors[failed[0]].kind}: {errors[failed[0]]}" if failed else "it gives other results"
+            raise assignment.error(
+                cells[exercise], f"without the other exercises' cells {what}. Exercises must not lean on each other"
+            )
     for (answer, _), (errors, results) in zip(tried, recorded, strict=True):
         for name, error in errors.items():
             if error and not error.of_a_test:
@@ -155,10 +172,13 @@ def verify(
 ) -> None:
     """The solution passes every test; each wrong answer fails the visible ones with its message, and the hidden ones, too.
 
-    `each` runs the notebooks, as `map` does. Raises SourceError where that is not so.
+    Wrong answers are tried without the other exercises, the first of each exercise with them, too. `each` runs the notebooks,
+    as `map` does. Raises SourceError where that is not so.
     """
     cells = {cell.id: cell for cell in assignment.cells}
     tried = list(mutants)
+    first = {answer.exercise: (answer, notebook) for answer, notebook in reversed(tried)}
+    tried = [(answer, alone(assignment, notebook, answer.exercise)) for answer, notebook in tried] + list(first.values())
     of_the_solution, *of_the_answers = each(run, [right, *(notebook for _, notebook in tried)])
     for name, error in of_the_solution.items():
         if error:
