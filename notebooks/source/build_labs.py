@@ -19,21 +19,25 @@ from nbformat import NotebookNode
 from vaecourse.claims import unmarked
 
 SOURCES = Path(__file__).parent / "labs"
+INSTRUCTORS = re.compile(r"\s*<details><summary><b>For the instructor</b></summary>\n.*?</details>", re.DOTALL)
 NOTEBOOKS = Path(__file__).parents[1]
 
 
 def convert(source: Path, *, claims: bool = False) -> NotebookNode:
     """The notebook of a lab's text, not executed. A cell's id comes from its content, so that it outlives other edits.
 
-    With `claims` it keeps the cells that assert what the text says (`vaecourse.claims`) and the marks of these sentences, for
-    the tests; a class gets neither. A phrase that sets a figure, {set}`so`, is one of the figure's buttons.
+    With `claims` it keeps the cells that assert what the text says (`vaecourse.claims`), the marks of these sentences and the
+    instructor's notes, which the book prints, for the tests; a class gets none of them. A phrase that sets a figure,
+    {set}`so`, is one of the figure's buttons.
     """
     notebook = jupytext.read(source, fmt="md:myst")
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\{set\}`([^`]+)`", r"**\1**", cell.source if claims else unmarked(cell.source))
+            text = cell.source if claims else INSTRUCTORS.sub("", unmarked(cell.source))
+            cell.source = re.sub(r"\{set\}`([^`]+)`", r"**\1**", text)
     if not claims:
-        notebook.cells = [cell for cell in notebook.cells if "claims" not in cell.metadata.get("tags", [])]
+        kept = [cell for cell in notebook.cells if "claims" not in cell.metadata.get("tags", [])]
+        notebook.cells = [cell for cell in kept if cell.source]  # the notes may be all of a cell
     notebook.metadata = {"kernelspec": notebook.metadata.kernelspec, "language_info": {"name": "python"}}
     twins = Counter()
     for cell in notebook.cells:

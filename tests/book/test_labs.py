@@ -37,6 +37,7 @@ def test_there_is_a_notebook_for_each_text_and_a_text_for_each_notebook():
 @every_lab
 def test_the_notebook_holds_the_cells_of_its_text(source):
     written, shipped = build_labs.convert(source).cells, _shipped(source).cells
+    assert not any("For the instructor" in cell.source for cell in shipped)  # the book prints these notes
     for ours, theirs in zip(written, shipped, strict=True):
         assert (theirs.cell_type, theirs.id, theirs.source) == (ours.cell_type, ours.id, ours.source), (
             f"{source.stem}: the notebook is older than its text. python notebooks/source/build_labs.py {source.stem}"
