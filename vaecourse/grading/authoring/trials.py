@@ -120,13 +120,12 @@ def known_answers(
     cells = {cell.id: cell for cell in assignment.cells}
     tried, exercises = list(mutants), [exercise.id for exercise in assignment.exercises]
     single = [alone(assignment, right, exercise) for exercise in exercises]
-    (errors, results), *recorded = each(
-        record, [right, *single, *(alone(assignment, notebook, answer.exercise) for answer, notebook in tried)]
-    )
+    ((errors, results),) = each(record, [right])  # before all others, which are in vain where it fails
     for name, error in errors.items():
         if error:
             raise assignment.error(cells[name], f"with the solution in place, {name} raises {error.kind}: {error}")
     known = {name: {"expected": value, "wrong": {}} for name, value in results.items()}
+    recorded = list(each(record, [*single, *(alone(assignment, notebook, answer.exercise) for answer, notebook in tried)]))
     of_single, recorded = recorded[: len(single)], recorded[len(single) :]
     for exercise, (errors, results) in zip(exercises, of_single, strict=True):
         failed = [name for name, error in errors.items() if error]
