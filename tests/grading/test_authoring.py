@@ -253,6 +253,17 @@ def test_exercises_that_lean_on_each_other_are_named(tmp_path, changes, what):
         build(read(tmp_path))
 
 
+def test_a_wrong_answer_that_breaks_another_exercise_is_named(tmp_path):
+    text, wrong = texts("norm", "twice")
+    text = text.replace("import torch\n", "import torch\n\ncount = [3]\n", 1).replace("(3)", "(len(count))", 1)
+    (tmp_path / "assignment.md").write_text(text, "utf-8")
+    (tmp_path / "wrong_answers.md").write_text(
+        wrong.replace("return v.square().sum()", "count.clear()\nreturn v.square().sum()"), "utf-8"
+    )
+    with pytest.raises(SourceError, match="'no_root' also breaks twice_visible: exercises must not lean on each other"):
+        build(read(tmp_path))
+
+
 def test_wrong_answers_are_tried_without_the_other_exercises(tmp_path):
     for name, text in zip(("assignment.md", "wrong_answers.md"), texts("norm", "twice"), strict=True):
         (tmp_path / name).write_text(text, "utf-8")
