@@ -255,7 +255,7 @@ def test_exercises_that_lean_on_each_other_are_named(tmp_path, changes, what):
 
 def test_a_wrong_answer_that_breaks_another_exercise_is_named(tmp_path):
     text, wrong = texts("norm", "twice")
-    text = text.replace("import torch\n", "import torch\n\ncount = [3]\n", 1).replace("(3)", "(len(count))", 1)
+    text = text.replace("import torch\n", "import torch\n\ncount = [1, 2, 3]\n", 1).replace("(3)", "(len(count))", 1)
     (tmp_path / "assignment.md").write_text(text, "utf-8")
     (tmp_path / "wrong_answers.md").write_text(
         wrong.replace("return v.square().sum()", "count.clear()\nreturn v.square().sum()"), "utf-8"
